@@ -1,0 +1,5 @@
+"""`python -m bnfold …` is `bnfold …`."""
+
+from bnfold.cli.main import main
+
+main()

@@ -1,0 +1,108 @@
+"""`bnfold`: the command group, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from bnfold import __version__
+from bnfold.cli import console
+from bnfold.cli.options import EXIT_CODES
+from bnfold.errors import BnfoldError, EnvironmentUnfit, InputError
+from bnfold.report.page import clean
+from bnfold.report.report import error_document
+
+_COMMANDS = ("optimize", "inspect", "verify", "explain")
+_EXAMPLES = """\b
+Examples:
+  bnfold optimize resnet18.onnx    writes resnet18.folded.onnx
+  bnfold inspect resnet18.onnx     what would fold, what would stay, and why
+  bnfold verify a.onnx b.onnx      whether they compute the same
+  bnfold explain BNF004            what a code means and what helps"""
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_NO_READER = 141  # 128 + SIGPIPE
+
+
+class Commands(click.Group):
+    """Loads a command's file when it is asked for, and reports every failure in the same way."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which people need them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports `bnfold.cli.<cmd_name>`."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"bnfold.cli.{cmd_name}").command
+        return command
+
+    def main(self, args: Sequence[str] | None = None, **_: Any) -> NoReturn:  # type: ignore[override]
+        """Runs the command line `args`, `sys.argv` by default, and exits."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        sys.exit(_guarded(lambda: self._run(arguments), wants_json="--json" in arguments))
+
+    def _run(self, arguments: list[str]) -> int:
+        with self.make_context("bnfold", list(arguments)) as context:
+            return self.invoke(context) or 0
+
+
+@click.group(cls=Commands, invoke_without_command=True, epilog=f"{_EXAMPLES}\n\n{EXIT_CODES}")
+@click.version_option(__version__, prog_name="bnfold")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Folds batch normalization into the operators around it, proves that nothing changed, and says why about the rest."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(InputError.exit_code)
+
+
+def main() -> NoReturn:
+    """The entry point of `bnfold`, `python -m bnfold` and cli.py."""
+    cli.main()
+
+
+def _guarded(run: Callable[[], int], *, wants_json: bool) -> int:
+    """Runs a command and returns the exit code, whatever happens."""
+    try:
+        code = run()
+        sys.stdout.flush()
+        return code
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.UsageError as error:
+        hint = f" See `{error.ctx.command_path} --help`." if error.ctx else ""
+        return _failed(error.format_message() + hint, InputError.exit_code, wants_json)
+    except BnfoldError as error:
+        return _failed(str(error), error.exit_code, wants_json)
+    except (KeyboardInterrupt, click.Abort):
+        return _failed("interrupted.", _INTERRUPTED, wants_json)
+    except BrokenPipeError:
+        # Python flushes stdout once more when it exits; without a reader that would print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _NO_READER
+    except MemoryError:
+        return _failed("out of memory. Use a machine with more of it.", EnvironmentUnfit.exit_code, wants_json)
+    except Exception as error:
+        return _failed(_bug(error), BnfoldError.exit_code, wants_json)
+
+
+def _bug(error: Exception) -> str:
+    if os.environ.get("BNFOLD_DEBUG"):
+        traceback.print_exception(error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"this is a bug in bnfold: {what}. Please report it; BNFOLD_DEBUG=1 prints the traceback."
+
+
+def _failed(message: str, exit_code: int, wants_json: bool) -> int:
+    printable = "\n".join(clean(line) for line in message.splitlines())
+    click.echo(f"bnfold: {printable}", err=True)
+    if wants_json:
+        console.show_json(error_document(message, exit_code))
+    return exit_code

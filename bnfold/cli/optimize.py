@@ -1,0 +1,93 @@
+"""`bnfold optimize`: fold, verify, write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnfold.cli import console
+from bnfold.cli.options import EXIT_CODES, input_options, report_files
+from bnfold.errors import GateFailed, InputError
+
+_EXAMPLES = """\b
+Examples:
+  bnfold optimize model.onnx                      writes model.folded.onnx
+  bnfold optimize model.onnx -o small.onnx --report report.md
+  bnfold optimize model.onnx --input-shapes x:1,3,224,224
+  bnfold optimize model.onnx --keep 'backbone.*' --dry-run"""
+
+
+@click.command(short_help="Fold, verify, and write the result.", epilog=f"{_EXAMPLES}\n\n{EXIT_CODES}")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write. [default: name.folded.onnx for name.onnx]")
+@click.option("--in-place", is_flag=True, help="Replace MODEL itself, once the result is verified.")
+@click.option("--no-verify", is_flag=True, help="Do not run the two models against each other.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
+@click.option("--keep", multiple=True, metavar="GLOB", help="Leave normalizations with such a name alone; repeatable.")
+@click.option("--only", multiple=True, metavar="GLOB", help="Fold only normalizations with such a name; repeatable.")
+@click.option(
+    "--freeze-initializers",
+    is_flag=True,
+    help="Make constants of the initializers that callers could override (see BNF006).",
+)
+@input_options
+@click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    metavar="FILE",
+    callback=report_files,
+    help="Write the report here too, as .json or .md; repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only problems.")
+@click.option("-v", "--verbose", is_flag=True, help="Print the verdict on every normalization.")
+def command(
+    model: Path,
+    output: Path | None,
+    in_place: bool,
+    no_verify: bool,
+    reports: tuple[Path, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> int:
+    """Folds the batch normalizations of MODEL into the operators around them.
+
+    Before the result is written, it is run against MODEL on the same inputs. MODEL itself stays as it is unless you
+    say --in-place, and so does every normalization that cannot be folded, with the reason.
+    """
+    console.refuse_both(quiet, verbose)
+    destination = _destination(model, output, in_place)
+    from bnfold import pipeline
+    from bnfold.report.text import optimize_text
+    from bnfold.report.write import write_report
+
+    with console.working(f"folding {model} …", quiet=quiet or as_json):
+        report = pipeline.optimize(model, destination, verify=not no_verify, **options)
+    for path in reports:
+        write_report(report, path)
+    if as_json:
+        console.show_json(report.to_dict())
+    else:
+        text = optimize_text(report, style=console.style(), width=console.width(), verbose=verbose, quiet=quiet)
+        console.show(text)
+    return 0 if report.ok else GateFailed.exit_code
+
+
+def _destination(model: Path, output: Path | None, in_place: bool) -> Path:
+    if in_place and output is not None:
+        raise click.UsageError("--in-place and -o exclude each other.")
+    if in_place:
+        return model
+    destination = output or model.with_name(model.name.removesuffix(".onnx") + ".folded.onnx")
+    if _same_file(model, destination):
+        raise InputError(f"-o {destination} is the input itself. Choose another name, or say --in-place to replace it.")
+    return destination
+
+
+def _same_file(model: Path, destination: Path) -> bool:
+    return model.exists() and destination.exists() and destination.samefile(model)

@@ -1,0 +1,678 @@
+"""Every stable code that bnfold reports, with its page: `bnfold explain CODE` prints one, docs/codes.md holds them all.
+
+A new code takes the next free number, and no number is ever used twice. docs/codes.md is written by
+
+    python -m bnfold.codes > docs/codes.md
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Level: TypeAlias = Literal["refusal", "warning", "error", "info"]
+
+LEVELS: dict[Level, str] = {
+    "refusal": "the normalization stays; the model is as correct as it was",
+    "warning": "something in the model or in its file is probably not what you meant",
+    "error": "what you asked for cannot be done or cannot be proved; nothing is written",
+    "info": "worth knowing, nothing to do",
+}
+
+
+@dataclass(frozen=True)
+class Code:
+    """One row of the table and its page.
+
+    Attributes:
+        code: the stable code, `BNFnnn`.
+        title: what was found, in a few words.
+        level: how much it matters; `LEVELS` says what each level means.
+        meaning: what it means, and why bnfold says it.
+        before: a model that gets the code, as ONNX text: a graph, or the nodes of one. W, b, scale, B, mean, var and
+            names starting with `q` are constants.
+        after: what would fold, or what bnfold makes of `before`, as ONNX text.
+        remedy: what to do about it.
+        ignore: when it can safely be ignored.
+    """
+
+    code: str
+    title: str
+    level: Level
+    meaning: str
+    before: str
+    after: str
+    remedy: str
+    ignore: str
+
+
+_ROWS = (
+    Code(
+        code="BNF001",
+        title="normalization in training mode",
+        level="warning",
+        meaning=(
+            "The node normalizes with the mean and variance of the batch that it is given instead of the stored ones. "
+            "Its output for one sample depends on the other samples, so it is not a fixed affine map and cannot be "
+            "folded. Nearly always the model was exported without `model.eval()`. In ONNX it looks like "
+            "`training_mode = 1` (opset 14 and later), extra outputs (opset 7 to 13), or a missing `is_test = 1` "
+            "(before opset 7)."
+        ),
+        before="""\
+c = Conv (x, W)
+y, new_mean, new_var = BatchNormalization <training_mode = 1> (c, scale, B, mean, var)""",
+        after="""\
+c = Conv (x, W)
+y = BatchNormalization (c, scale, B, mean, var)""",
+        remedy=(
+            "Call `model.eval()` before the export and leave the `training` argument of `torch.onnx.export` alone. "
+            "Export again; do not edit the attribute by hand, because other layers (Dropout, BNF002) were exported in "
+            "training mode too, and the stored statistics may be stale."
+        ),
+        ignore="Only when the model is meant to be trained further. For inference its results depend on the batch.",
+    ),
+    Code(
+        code="BNF002",
+        title="Dropout in training mode",
+        level="warning",
+        meaning=(
+            "A Dropout still zeroes values at random: the tell-tale of an export without `model.eval()`. It is easy to "
+            "miss: onnxruntime removes such a Dropout at its default optimization level and keeps it at others, so one "
+            "file gives two answers."
+        ),
+        before="""\
+training = Constant <value = bool {1}> ()
+y = Dropout (x, ratio, training)""",
+        after="""\
+y = Dropout (x)""",
+        remedy="Call `model.eval()` before the export, and export again.",
+        ignore="When the randomness is wanted, as in Monte Carlo dropout. Then no two runs can be compared (BNF033).",
+    ),
+    Code(
+        code="BNF003",
+        title="foldable normalization left in the model",
+        level="warning",
+        meaning="This normalization can be folded and has not been. Every run of the model pays for it.",
+        before="""\
+c = Conv (x, W)
+y = BatchNormalization (c, scale, B, mean, var)""",
+        after="""\
+y = Conv (x, W_folded, b_folded)""",
+        remedy="Run `bnfold optimize MODEL`.",
+        ignore="When the file is there to be fine-tuned or quantized by a tool that wants to see the normalization.",
+    ),
+    Code(
+        code="BNF004",
+        title="the value has other readers",
+        level="refusal",
+        meaning=(
+            "Between the normalization and the operator that could take it lies a value that something else reads too: "
+            "another node, a graph output, or the body of an If, Loop or Scan. Folding would change what those see."
+        ),
+        before="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y, float[N,4,8,8] c) {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        after="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        remedy=(
+            "If the other reader is a graph output that was added for debugging, or a node whose result nobody uses, "
+            "remove it and fold again. If it belongs to the architecture, as in DenseNet and pre-activation ResNets, "
+            "nothing can be done in the file."
+        ),
+        ignore="Always safe. The cost is one elementwise pass, which the runtime may fuse with the operator after it.",
+    ),
+    Code(
+        code="BNF005",
+        title="a nonlinear or unknown operator stands between",
+        level="refusal",
+        meaning=(
+            "On the way from the normalization to the nearest linear operator stands an operator that an affine map "
+            "cannot pass: a nonlinear one such as Relu or Sigmoid, or one that bnfold does not know. Carrying the map "
+            "across it would change the result."
+        ),
+        before="""\
+c = Conv (x, W)
+r = Relu (c)
+y = BatchNormalization (r, scale, B, mean, var)""",
+        after="""\
+c = Conv (x, W)
+n = BatchNormalization (c, scale, B, mean, var)
+y = Relu (n)""",
+        remedy=(
+            "In the file, nothing. A new architecture can put the normalization directly after the linear operator, "
+            "which is another function and needs training. If the operator named in the message is one through which "
+            "a per-channel affine map passes exactly, please report it."
+        ),
+        ignore="Always safe.",
+    ),
+    Code(
+        code="BNF006",
+        title="parameters or weights are not constant",
+        level="refusal",
+        meaning=(
+            "A parameter of the normalization, or the weight that would take it, is not fixed in the file: it is a "
+            "graph input, it is computed from data, or it is an initializer that is also listed as a graph input, "
+            "which a caller may override from IR version 4 on (old exporters list all of them). Folding would ignore "
+            "that."
+        ),
+        before="""\
+agraph (float[N,4,8,8] x, float[4] scale = {1, 2, 3, 4}) => (float[N,4,8,8] y) {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        after="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <float[4] scale = {1, 2, 3, 4}> {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        remedy=(
+            "If nobody overrides the initializers, which is the usual case, fold with "
+            "`bnfold optimize MODEL --freeze-initializers`: it removes them from the inputs. To fix the export itself, "
+            "drop `keep_initializers_as_inputs=True`. Parameters that really are computed from data cannot be folded."
+        ),
+        ignore="When callers do override these inputs, for example to swap weights without a new file.",
+    ),
+    Code(
+        code="BNF007",
+        title="variance + epsilon ≤ 0, or NaN or inf in the parameters",
+        level="warning",
+        meaning=(
+            "The normalization divides by zero, takes the root of a negative number, or has a parameter that is NaN or "
+            "inf. At least one channel is NaN or inf for every input already in this model; folding would spread that "
+            "into weights."
+        ),
+        before="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <float[4] var = {1, 1, -0.5, 1}> {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        after="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <float[4] var = {1, 1, 0.5, 1}> {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        remedy=(
+            "The message names the channel. Look at it in the checkpoint: a diverged training run, a conversion that "
+            "mixed up the order of the parameters, or a damaged file. Export again from a healthy checkpoint."
+        ),
+        ignore="Only when the channel's output is not used.",
+    ),
+    Code(
+        code="BNF008",
+        title="the folded value overflows its type",
+        level="refusal",
+        meaning=(
+            "`scale / sqrt(var + epsilon)` times the weight, or the new bias, is too large for the type in which the "
+            "weight is stored (65,504 for float16). The two operators together stay in range; one alone would hold inf."
+        ),
+        before="""\
+agraph (float16[N,4,8,8] x) => (float16[N,4,8,8] y) <
+  float16[4] scale = {1, 1, 60000, 1}, float16[4] var = {1, 1, 0, 1}
+> {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        after="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <
+  float[4] scale = {1, 1, 60000, 1}, float[4] var = {1, 1, 0, 1}
+> {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        remedy=(
+            "Look at the channel in the message: a variance near zero usually means a dead channel; prune it. "
+            "Otherwise keep the model in float32 or bfloat16. Folding first and converting to float16 afterwards does "
+            "not help, because the same value overflows there."
+        ),
+        ignore="Always safe.",
+    ),
+    Code(
+        code="BNF009",
+        title="the fold makes subnormal weights",
+        level="warning",
+        meaning=(
+            "Some weights become so small (below 1.2e-38 in float32, 6.1e-5 in float16) that they are stored as "
+            "subnormal numbers. The result is the same, but many CPUs compute with subnormals many times slower. They "
+            "come from channels whose scale training has driven to nearly zero."
+        ),
+        before="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <float[4] scale = {1, 1e-38, 1, 1}> {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        after="""\
+y = Conv (x, W_folded, b_folded)  # channel 1 of W_folded is subnormal""",
+        remedy=(
+            "Measure. If the folded model is slower on a CPU, set onnxruntime's session option "
+            '`session.set_denormal_as_zero` to "1", prune the channel, or leave this normalization alone with '
+            "`--keep NAME`."
+        ),
+        ignore="On GPUs, for float16 on hardware with native support, and when it is only a handful of weights.",
+    ),
+    Code(
+        code="BNF010",
+        title="zero padding meets a shift",
+        level="refusal",
+        meaning=(
+            "The normalization stands before a padded Conv and has a non-zero shift. The Conv pads with zeros after "
+            "the normalization, so the shift is missing in the border. Moved into the Conv's bias it would be added "
+            "there too, and the border of the output would change."
+        ),
+        before="""\
+n = BatchNormalization (x, scale, B, mean, var)
+y = Conv <pads = [1, 1, 1, 1]> (n, W)""",
+        after="""\
+n = BatchNormalization (x, scale, B, mean, var)
+y = Conv (n, W)""",
+        remedy=(
+            "In the file, nothing exact. A new architecture can normalize after the Conv. For a normalization that "
+            "only scales the input of the network, do it in the preprocessing."
+        ),
+        ignore="Always safe.",
+    ),
+    Code(
+        code="BNF011",
+        title="a non-positive scale cannot cross this operator",
+        level="refusal",
+        meaning=(
+            "MaxPool, Relu and their kin let a scale pass only when it is positive: `max(s·a, s·b) = s·max(a, b)` "
+            "needs `s > 0`. At least one channel of this normalization has a scale that is zero or negative."
+        ),
+        before="""\
+agraph (float[N,4,8,8] x) => (float[N,4,4,4] y) <float[4] scale = {1, 2, -3, 4}> {
+  c = Conv (x, W)
+  m = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (c)
+  y = BatchNormalization (m, scale, B, mean, var)
+}""",
+        after="""\
+agraph (float[N,4,8,8] x) => (float[N,4,4,4] y) <float[4] scale = {1, 2, 3, 4}> {
+  c = Conv (x, W)
+  m = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (c)
+  y = BatchNormalization (m, scale, B, mean, var)
+}""",
+        remedy="In the file, nothing. A new architecture can normalize before the pooling or the activation.",
+        ignore="Always safe.",
+    ),
+    Code(
+        code="BNF012",
+        title="the channel axes do not match",
+        level="refusal",
+        meaning=(
+            "The normalization acts along another axis than the one along which the linear operator has its output "
+            "channels, or something between them (a Reshape, a Transpose, a broadcast) mixes channels with other axes. "
+            "A weight has no place for a map along that axis."
+        ),
+        before="""\
+agraph (float[N,4,4] x) => (float[N,4,4] y) {
+  m = MatMul (x, W)
+  y = BatchNormalization (m, scale, B, mean, var)
+}""",
+        after="""\
+agraph (float[N,4] x) => (float[N,4] y) {
+  m = MatMul (x, W)
+  y = BatchNormalization (m, scale, B, mean, var)
+}""",
+        remedy=(
+            "Check that the axis is the one you meant: ONNX normalizes axis 1, while a MatMul's output channels are on "
+            "the last axis. A converter from a channels-last framework may have lost a Transpose. If the axis is "
+            "right, nothing can be done in the file."
+        ),
+        ignore="Safe when the axis is the one you meant.",
+    ),
+    Code(
+        code="BNF013",
+        title="quantization of the activation stands between",
+        level="refusal",
+        meaning=(
+            "A QuantizeLinear or DequantizeLinear pair rounds and clips the activation between the linear operator "
+            "and the normalization. Its range was calibrated for the values there; folding across it would change "
+            "what is rounded and what is clipped."
+        ),
+        before="""\
+c = Conv (x, W)
+d = QuantizeLinear (c, q_scale, q_zero)
+e = DequantizeLinear (d, q_scale, q_zero)
+y = BatchNormalization (e, scale, B, mean, var)""",
+        after="""\
+c = Conv (x, W)
+n = BatchNormalization (c, scale, B, mean, var)
+d = QuantizeLinear (n, q_scale, q_zero)
+y = DequantizeLinear (d, q_scale, q_zero)""",
+        remedy=(
+            "Fold the float model first, then quantize and calibrate the folded one. In quantization-aware training, "
+            "use the modules of your framework that simulate a folded normalization."
+        ),
+        ignore="Safe for the result; the quantized model is slower than it need be.",
+    ),
+    Code(
+        code="BNF014",
+        title="statistics per activation, not per channel",
+        level="refusal",
+        meaning=(
+            "Before opset 9, `spatial = 0` gave every position of the feature map its own statistics. A Conv's weight "
+            "is the same at every position, so it has no place for them."
+        ),
+        before="""\
+<ir_version: 4, opset_import: ["" : 7]>
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+  c = Conv (x, W)
+  y = BatchNormalization <spatial = 0> (c, scale, B, mean, var)
+}""",
+        after="""\
+<ir_version: 4, opset_import: ["" : 7]>
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        remedy="Export with opset 9 or later, where statistics are per channel, if the layer was trained that way.",
+        ignore="Always safe.",
+    ),
+    Code(
+        code="BNF015",
+        title="parallel linear branches could be one operator",
+        level="info",
+        meaning=(
+            "Several linear operators read the same value and their results are added: a training-time block as in "
+            "RepVGG, MobileOne or YOLOv6/7. Once the normalizations are folded, the branches can be merged into one "
+            "operator that computes the same."
+        ),
+        before="""\
+a = Conv <pads = [1, 1, 1, 1]> (x, W_3x3, b_3x3)
+c = Conv (x, W_1x1, b_1x1)
+y = Add (a, c)""",
+        after="""\
+y = Conv <pads = [1, 1, 1, 1]> (x, W_merged, b_merged)""",
+        remedy=(
+            "Convert the model with its own tool before the export: `switch_to_deploy()` in RepVGG, "
+            "`reparameterize_model()` in MobileOne."
+        ),
+        ignore="Always safe. The model is larger and slower than it need be.",
+    ),
+    Code(
+        code="BNF016",
+        title="a shared weight was copied",
+        level="info",
+        meaning=(
+            "Several operators use one weight, and the fold changes it for some of them only. Those got a copy; the "
+            "others still read the original. The message gives the growth in bytes."
+        ),
+        before="""\
+a = Conv (x, W)
+c = Conv (z, W)
+y = BatchNormalization (a, scale, B, mean, var)""",
+        after="""\
+y = Conv (x, W_folded, b_folded)
+c = Conv (z, W)""",
+        remedy="Nothing. If the size matters more than the time, leave the normalization alone with `--keep NAME`.",
+        ignore="Always safe.",
+    ),
+    Code(
+        code="BNF017",
+        title="running statistics look untrained",
+        level="warning",
+        meaning=(
+            "The stored mean is 0 and the variance 1 in every channel, as after initialization, or the variance is 0 "
+            "everywhere, as when nothing was ever recorded. The fold is correct, but the model may not be the one that "
+            "was trained."
+        ),
+        before="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <
+  float[4] mean = {0, 0, 0, 0}, float[4] var = {1, 1, 1, 1}
+> {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        after="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <
+  float[4] mean = {0.2, -1.3, 0.7, 0}, float[4] var = {0.9, 2.1, 1.4, 3}
+> {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        remedy=(
+            "Check that the checkpoint was loaded before the export and that its names matched: "
+            "`load_state_dict(state, strict=True)` raises when they did not. If statistics were never recorded, run "
+            "training data through the model in training mode, then export."
+        ),
+        ignore="For a model with random weights, and when another tool has folded and left neutral normalizations.",
+    ),
+    Code(
+        code="BNF018",
+        title="unknown rank or shape",
+        level="refusal",
+        meaning=(
+            "The fold needs to know how many axes a tensor has, or how long one of them is, and neither the file nor "
+            "shape inference says so. Guessing could put the map on the wrong axis."
+        ),
+        before="""\
+agraph (float[] x) => (float[] y) {
+  m = MatMul (x, W)
+  y = BatchNormalization (m, scale, B, mean, var)
+}""",
+        after="""\
+agraph (float[N,4] x) => (float[N,4] y) {
+  m = MatMul (x, W)
+  y = BatchNormalization (m, scale, B, mean, var)
+}""",
+        remedy=(
+            "Declare the shapes of the graph inputs, with names for the dimensions that vary, and run "
+            "`onnx.shape_inference.infer_shapes` on the model. An operator of a custom domain between them needs its "
+            "output shape written in `value_info`."
+        ),
+        ignore="Always safe.",
+    ),
+    Code(
+        code="BNF019",
+        title="a type that cannot hold the folded value",
+        level="refusal",
+        meaning=(
+            "A parameter of the normalization, or the weight that would take it, is stored in a type other than "
+            "float64, float32, float16 and bfloat16, or in types that do not fit together. No type for the folded "
+            "weight keeps the model valid and its accuracy."
+        ),
+        before="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <float8e4m3fn[4,4,1,1] W = {}> {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        after="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <float[4,4,1,1] W = {}> {
+  c = Conv (x, W)
+  y = BatchNormalization (c, scale, B, mean, var)
+}""",
+        remedy="Fold the model while it is all float32, and convert it to the smaller type afterwards.",
+        ignore="Always safe.",
+    ),
+    Code(
+        code="BNF020",
+        title="folding would cost more than it saves",
+        level="refusal",
+        meaning=(
+            "The fold is possible, but it would make the model larger or slower than the normalization does: it needs "
+            "a copy of a large weight, or new nodes in place of the one that goes."
+        ),
+        before="""\
+n = BatchNormalization (x, scale, B, mean, var)
+a = MatMul (n, W_shared)
+c = MatMul (z, W_shared)""",
+        after="""\
+n = BatchNormalization (x, scale, B, mean, var)
+a = MatMul (n, W)""",
+        remedy="Nothing. The message gives the cost.",
+        ignore="Always safe.",
+    ),
+    Code(
+        code="BNF021",
+        title="kept on request",
+        level="refusal",
+        meaning="A `--keep` pattern names this normalization, or `--only` patterns were given and none names it.",
+        before="""\
+c = Conv (x, W)
+y = BatchNormalization (c, scale, B, mean, var)  # named by --keep""",
+        after="""\
+y = Conv (x, W_folded, b_folded)  # without --keep""",
+        remedy="Drop the option, or narrow its pattern, to have it folded.",
+        ignore="Always safe: it is what you asked for.",
+    ),
+    Code(
+        code="BNF030",
+        title="IR version or opset too new for the installed runtime",
+        level="error",
+        meaning=(
+            "The file declares a newer IR version or operator set than the installed onnxruntime loads, so the model "
+            "cannot be run and nothing about it can be verified. bnfold never raises either: the original has the same "
+            "numbers. Recent onnx versions write the newest numbers they know by default."
+        ),
+        before="""\
+<ir_version: 14, opset_import: ["" : 28]>
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+  y = Relu (x)
+}""",
+        after="""\
+<ir_version: 10, opset_import: ["" : 21]>
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+  y = Relu (x)
+}""",
+        remedy=(
+            "Upgrade onnxruntime, or export again with an older opset (`opset_version=` in `torch.onnx.export`). "
+            "`bnfold optimize MODEL --no-verify` folds without running the model."
+        ),
+        ignore="Only when the model is for another machine with a newer runtime. Verify it there.",
+    ),
+    Code(
+        code="BNF031",
+        title="the requested provider did not run the model",
+        level="error",
+        meaning=(
+            "onnxruntime placed some or all nodes on another execution provider than the one that was asked for. It "
+            "does this silently when a library or a kernel is missing. A result measured that way says nothing about "
+            "the provider."
+        ),
+        before="""\
+y = Conv (x, W)  # asked for CUDAExecutionProvider, ran on CPUExecutionProvider""",
+        after="""\
+y = Conv (x, W)  # asked for CUDAExecutionProvider, ran on CUDAExecutionProvider""",
+        remedy=(
+            "Install the onnxruntime package built for the device and the versions of its libraries that it needs; "
+            "`onnxruntime.get_available_providers()` lists what the installed one has."
+        ),
+        ignore="Never for a measurement. For a verification, the comparison holds for the provider that did run.",
+    ),
+    Code(
+        code="BNF032",
+        title="the original's own output is NaN or inf",
+        level="warning",
+        meaning=(
+            "The model as it came in produces NaN or inf for inputs of the verification. Two models cannot be compared "
+            "at these values, except that both must have them in the same places. An output without a single finite "
+            "value proves nothing, and the verification fails."
+        ),
+        before="""\
+y = Log (x)  # x is random here, so half of it is negative""",
+        after="""\
+a = Abs (x)
+y = Log (a)""",
+        remedy=(
+            "Random inputs may lie outside what the model was made for: give real ones with `--inputs FILE.npz`. If "
+            "those give NaN or inf too, the model is broken; BNF007 names a frequent cause."
+        ),
+        ignore="When these values are meant, such as -inf in a mask.",
+    ),
+    Code(
+        code="BNF033",
+        title="the model is not deterministic",
+        level="error",
+        meaning=(
+            "Two runs of the same model on the same inputs differ, so a difference between the original and the folded "
+            "model says nothing. The usual causes are a Dropout in training mode (BNF002) and random or sampling "
+            "operators."
+        ),
+        before="""\
+noise = RandomNormalLike (x)
+y = Add (x, noise)""",
+        after="""\
+noise = RandomNormalLike <seed = 1.0> (x)
+y = Add (x, noise)""",
+        remedy=(
+            "Export in evaluation mode. Where the randomness is wanted, give the operators a `seed`, or fold with "
+            "`--no-verify` and compare distributions yourself."
+        ),
+        ignore="Never silently: without determinism nothing here was proved.",
+    ),
+    Code(
+        code="BNF034",
+        title="the original does not run at one optimization level",
+        level="warning",
+        meaning=(
+            "A verification runs both models twice: as they are written, and with onnxruntime's default optimizations. "
+            "The original failed in one of the two, so the models were compared in the other one only. The candidate "
+            "cannot be blamed for it."
+        ),
+        before="""\
+y = Relu (x)  # runs as written, fails once onnxruntime has optimized it""",
+        after="""\
+y = Relu (x)  # runs both ways""",
+        remedy="The message holds what onnxruntime said. Another version of onnxruntime may run it; this is its bug.",
+        ignore="When your application runs the model at the level that works.",
+    ),
+)
+
+CODES: dict[str, Code] = {row.code: row for row in _ROWS}
+
+
+def as_markdown() -> str:
+    """The text of docs/codes.md: the table, then one section per code."""
+    lines = [
+        "# Codes",
+        "",
+        "<!-- Written by `python -m bnfold.codes`; edit bnfold/codes.py instead. -->",
+        "",
+        "What bnfold says about a normalization or a model carries a code that never changes its meaning.",
+        "`bnfold explain CODE` prints the same page in the terminal.",
+        "",
+        "| code | level | found |",
+        "|---|---|---|",
+        *(f"| [{row.code}](#{row.code.lower()}) | {row.level} | {row.title} |" for row in _ROWS),
+        "",
+        *(f"* **{level}**: {meaning}." for level, meaning in LEVELS.items()),
+        "",
+        "In the examples `W`, `b`, `scale`, `B`, `mean`, `var` and names starting with `q` are constants.",
+    ]
+    for row in _ROWS:
+        lines += ["", *_section(row)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(row: Code) -> list[str]:
+    return [
+        f"## {row.code}",
+        "",
+        f"**{row.title}** ({row.level})",
+        "",
+        row.meaning,
+        "",
+        "Before:",
+        "",
+        "```",
+        row.before,
+        "```",
+        "",
+        "After:",
+        "",
+        "```",
+        row.after,
+        "```",
+        "",
+        f"**What to do.** {row.remedy}",
+        "",
+        f"**Safe to ignore?** {row.ignore}",
+    ]
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

@@ -1,0 +1,62 @@
+"""What a rule may ask about the model: the view, its shapes and its constants, in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from bnfold.constants import Constants
+from bnfold.graph import View, describe
+from bnfold.shapes import Shapes
+from bnfold.verdict import Reason
+from bnfold.weights import FLOAT_TYPES, Weight
+
+FREEZE = "If nobody overrides it, use --freeze-initializers (freeze_initializers=True)."
+
+
+class Context:
+    """A view with everything that is known of it.
+
+    Args:
+        proto: the model; only read.
+        folder: where its external data lies.
+        freeze_initializers: treat initializers that are also graph inputs as constants.
+    """
+
+    def __init__(self, proto: onnx.ModelProto, folder: Path | None = None, freeze_initializers: bool = False) -> None:
+        self.view = View(proto, folder, freeze_initializers)
+        self.shapes = Shapes(self.view)
+        self.constants = Constants(self.view, self.shapes)
+
+    def float_weight(self, tensor: gs.Tensor) -> Weight | Reason:
+        """The constant of float type at `tensor`, or why there is none (BNF006, BNF019)."""
+        weight = self.constants.weight(tensor)
+        if weight is None:
+            return self._not_constant(tensor)
+        if weight.elem_type not in FLOAT_TYPES:
+            kind = onnx.TensorProto.DataType.Name(weight.elem_type)
+            return Reason("BNF019", f"`{tensor.name}` is of type {kind}, which cannot hold a folded value")
+        return weight
+
+    def _not_constant(self, tensor: gs.Tensor) -> Reason:
+        if id(tensor) in self.view.overridable:
+            return Reason("BNF006", f"`{tensor.name}` is an initializer that a caller may override", FREEZE)
+        producer = self.view.producer(tensor)
+        if producer is None:
+            return Reason("BNF006", f"`{tensor.name}` is not a constant: it is fed at run time")
+        return Reason("BNF006", f"`{tensor.name}` is not a constant: {describe(producer)} computes it")
+
+    def other_readers(self, tensor: gs.Tensor, reader: gs.Node) -> Reason | None:
+        """Why `tensor` is not `reader`'s alone (BNF004); None where it is."""
+        if id(tensor) in self.view.escaping:
+            return Reason("BNF004", f"`{tensor.name}` is also an output of the graph")
+        home = self.view.scope(reader)
+        reads = 0
+        for each in self.view.readers(tensor):
+            reads += each is reader
+            if each is not reader or reads > 1:
+                where = "" if self.view.scope(each) is home else f" in {self.view.scope(each).name}"
+                return Reason("BNF004", f"`{tensor.name}` is also read by {describe(each)}{where}")
+        return None

@@ -1,0 +1,386 @@
+"""The view: a model as onnx-graphsurgeon graphs, every node linked to the proto it came from.
+
+Rules look at the view, and folds edit it. `bnfold.apply` then writes the edits, and nothing else, back into the ModelProto.
+
+The graphs are built here rather than with `gs.import_onnx`, which drops doc strings, metadata, unused and overridable
+initializers, and raises on empty list attributes, binary strings and optional inputs (onnx-graphsurgeon 0.6.1). Attributes
+stay in the proto: the view reads them there. Its objects are compared by identity only, since `==` of a gs object compares
+names, and a gs list's `.remove` uses `==`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from bnfold.errors import InputError
+from bnfold.weights import Computed, Stored, Weight
+
+GraphLike: TypeAlias = onnx.GraphProto | onnx.FunctionProto
+
+_DEFAULT_DOMAINS = {"", "ai.onnx"}
+
+
+@dataclass(eq=False)
+class Scope:
+    """One graph of the model: the main graph, a body of If, Loop or Scan, or a local function.
+
+    Attributes:
+        name: "" for the main graph, "if_1/then_branch" for a body, "function domain::name" for a function.
+        proto: what the view was made from.
+        graph: the onnx-graphsurgeon graph.
+        opset: version of the default domain in force here.
+        parent: the scope around a body; None for the main graph and functions.
+        tensors: every tensor defined here, by name.
+    """
+
+    name: str
+    proto: GraphLike
+    graph: gs.Graph
+    opset: int
+    parent: Scope | None
+    tensors: dict[str, gs.Tensor] = field(default_factory=dict)
+
+    @property
+    def is_function(self) -> bool:
+        """Whether this is a local function, which can hold no initializers."""
+        return isinstance(self.proto, onnx.FunctionProto)
+
+    def resolve(self, name: str) -> gs.Tensor | None:
+        """The tensor that `name` means here, looking outwards."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.tensors:
+                return scope.tensors[name]
+            scope = scope.parent
+        return None
+
+
+class View:
+    """All scopes of a model and what is known of their nodes and tensors.
+
+    Args:
+        proto: the model; not changed by the view.
+        folder: where its external data lies.
+        freeze_initializers: treat initializers that are also graph inputs as constants.
+
+    Raises:
+        InputError: a name is read that nothing defines, or is defined twice.
+    """
+
+    def __init__(self, proto: onnx.ModelProto, folder: Path | None = None, freeze_initializers: bool = False) -> None:
+        self.proto = proto
+        self.folder = folder
+        self.freeze_initializers = freeze_initializers
+        self.scopes: list[Scope] = []
+        self.overridable: set[int] = set()
+        self.escaping: set[int] = set()
+        self.removed: set[int] = set()
+        self.released: list[gs.Tensor] = []
+        self.replaced: set[int] = set()
+        self.inserted: dict[int, list[gs.Node]] = {}
+        self.attribute_edits: dict[int, dict[str, Any]] = {}
+        self._protos: dict[int, onnx.NodeProto] = {}
+        self._homes: dict[int, Scope] = {}
+        self._weights: dict[int, Weight] = {}
+        self._functions = {(function.domain, function.name) for function in proto.functions}
+        self._origins: dict[int, gs.Tensor] = {}
+        self._new: dict[int, gs.Tensor] = {}
+        self._names: set[str] = set()
+        opset = _default_opset(proto.opset_import)
+        self._add_scope("", proto.graph, opset, None)
+        for function in proto.functions:
+            name = f"function {function.domain}::{function.name}"
+            self._add_scope(name, function, _default_opset(function.opset_import) or opset, None)
+        self._mark_training_names()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def op_type(self, node: gs.Node) -> str:
+        """The ONNX operator name, or "domain::name" for anything that is not of the default domain."""
+        domain = node.domain or ""
+        if domain in _DEFAULT_DOMAINS and (domain, node.op) not in self._functions:
+            return str(node.op)
+        return f"{domain}::{node.op}"
+
+    def scope(self, node: gs.Node) -> Scope:
+        """The scope that `node` stands in."""
+        return self._homes[id(node)]
+
+    def opset(self, node: gs.Node) -> int:
+        """The default domain's version where `node` stands."""
+        return self._homes[id(node)].opset
+
+    def node_proto(self, node: gs.Node) -> onnx.NodeProto | None:
+        """The proto that `node` was made from; None for a node that a fold put in."""
+        return self._protos.get(id(node))
+
+    def attribute(self, node: gs.Node, name: str, default: Any = None) -> Any:
+        """The attribute's value, edits included; `default` where it is absent."""
+        edits = self.attribute_edits.get(id(node), {})
+        if name in edits:
+            return edits[name]
+        proto = self._protos.get(id(node))
+        for attribute in proto.attribute if proto is not None else ():
+            if attribute.name == name:
+                return onnx.helper.get_attribute_value(attribute)
+        return default
+
+    def attribute_reference(self, node: gs.Node) -> str:
+        """The first attribute that takes its value from the enclosing function's attributes; "" where none does."""
+        proto = self._protos.get(id(node))
+        references = (attribute.name for attribute in (proto.attribute if proto else ()) if attribute.ref_attr_name)
+        return next(references, "")
+
+    def stored(self, tensor: gs.Tensor) -> Weight | None:
+        """The weight that stands at `tensor` itself: an initializer, a Constant node's value or a folded weight."""
+        return self._weights.get(id(tensor))
+
+    def remember(self, tensor: gs.Tensor, weight: Weight) -> None:
+        """Records what `tensor` was found to hold, so that it is evaluated once."""
+        self._weights[id(tensor)] = weight
+
+    def producer(self, tensor: gs.Tensor) -> gs.Node | None:
+        """The node that makes `tensor`; None for graph inputs and initializers."""
+        return tensor.inputs[0] if tensor.inputs else None
+
+    def readers(self, tensor: gs.Tensor) -> Iterator[gs.Node]:
+        """The nodes that read `tensor` now, in any scope, once for each reading.
+
+        Lists of gs tensors keep former readers, because dropping one costs a scan; here they are passed over.
+        """
+        seen: set[int] = set()
+        for node in tensor.outputs:
+            if id(node) in seen or id(node) in self.removed:
+                continue
+            seen.add(id(node))
+            for each in node.inputs:
+                if each is tensor:
+                    yield node
+
+    def is_read(self, tensor: gs.Tensor) -> bool:
+        """Whether any node reads `tensor`, or the graph hands it out."""
+        return id(tensor) in self.escaping or next(self.readers(tensor), None) is not None
+
+    def nodes(self) -> Iterator[gs.Node]:
+        """Every node of every scope that is still there, in graph order, nodes that folds put in included."""
+        for scope in self.scopes:
+            yield from self.nodes_of(scope)
+
+    def nodes_of(self, scope: Scope) -> Iterator[gs.Node]:
+        """The nodes of one scope that are still there, in graph order."""
+        for node in scope.graph.nodes:
+            yield from self._with_inserted(node)
+
+    def _with_inserted(self, node: gs.Node) -> Iterator[gs.Node]:
+        for before in self.inserted.get(id(node), ()):
+            yield from self._with_inserted(before)
+        if id(node) not in self.removed:
+            yield node
+
+    # -- editing ------------------------------------------------------------------------------------------------------
+
+    def fresh(self, name: str) -> str:
+        """A name that no tensor of any scope has, as close to `name` as can be."""
+        found, count = name, 1
+        while found in self._names:
+            found, count = f"{name}_{count}", count + 1
+        self._names.add(found)
+        return found
+
+    def new_constant(self, weight: Weight, name: str, origin: gs.Tensor | None = None) -> gs.Constant:
+        """A new constant, standing in for `origin` where it is given.
+
+        `bnfold.apply` decides where it is stored and, unless it takes the place of `origin`, makes `name` unique.
+        """
+        tensor = gs.Constant(name, _placeholder(weight))
+        self._weights[id(tensor)] = weight
+        self._new[id(tensor)] = tensor
+        if origin is not None:
+            self._origins[id(tensor)] = self._origins.get(id(origin), origin)
+        return tensor
+
+    def is_new(self, tensor: gs.Tensor) -> bool:
+        """Whether a fold made this constant."""
+        return id(tensor) in self._new
+
+    def origin(self, tensor: gs.Tensor) -> gs.Tensor | None:
+        """The model's own tensor that a new constant stands in for; None where there was none."""
+        return self._origins.get(id(tensor))
+
+    def new_variable(self, name: str) -> gs.Variable:
+        """A new tensor for a node that a fold puts in."""
+        return gs.Variable(self.fresh(name))
+
+    def set_input(self, node: gs.Node, index: int, tensor: gs.Tensor) -> None:
+        """Makes `node` read `tensor` as input `index`, appending empty inputs up to it."""
+        while len(node.inputs) <= index:
+            list.append(node.inputs, gs.Variable.empty())
+        self.released.append(node.inputs[index])
+        list.__setitem__(node.inputs, index, tensor)
+        list.append(tensor.outputs, node)
+
+    def set_attribute(self, node: gs.Node, name: str, value: Any) -> None:
+        """Sets an attribute."""
+        self.attribute_edits.setdefault(id(node), {})[name] = value
+
+    def insert_before(self, anchor: gs.Node, op_type: str, inputs: list[gs.Tensor], output: gs.Tensor) -> gs.Node:
+        """Puts a new node of the default domain in front of `anchor`."""
+        node = gs.Node(op_type, inputs=inputs)
+        list.append(node.outputs, output)
+        list.__setitem__(output.inputs, slice(None), [node])
+        self._homes[id(node)] = self._homes[id(anchor)]
+        self.inserted.setdefault(id(anchor), []).append(node)
+        return node
+
+    def remove(self, node: gs.Node) -> None:
+        """Takes `node` out; what it read and made is released."""
+        self.removed.add(id(node))
+        self.released.extend((*node.inputs, *node.outputs))
+
+    def restore(self, node: gs.Node) -> None:
+        """Puts a removed node back in its place."""
+        self.removed.discard(id(node))
+
+    def bypass_backward(self, node: gs.Node) -> None:
+        """Takes out a one-input node and lets the producer of its input make its output, under the output's name."""
+        source, result = node.inputs[0], node.outputs[0]
+        producer = source.inputs[0]
+        self.remove(node)
+        place = next(index for index, each in enumerate(producer.outputs) if each is source)
+        list.__setitem__(producer.outputs, place, result)
+        list.__setitem__(result.inputs, slice(None), [producer])
+        list.__setitem__(source.inputs, slice(None), [])
+
+    # -- building -----------------------------------------------------------------------------------------------------
+
+    def _add_scope(self, name: str, proto: GraphLike, opset: int, parent: Scope | None) -> Scope:
+        scope = Scope(name, proto, gs.Graph(name=proto.name, opset=opset), opset, parent)
+        self.scopes.append(scope)
+        if isinstance(proto, onnx.GraphProto):
+            self._add_initializers(scope, proto)
+        inputs = [value if isinstance(value, str) else value.name for value in proto.input]
+        scope.graph.inputs = [self._input(scope, each) for each in inputs]
+        for node_proto in proto.node:
+            self._add_node(scope, node_proto)
+        for node in scope.graph.nodes:
+            self._link(scope, node)
+        for value in proto.output:
+            self._add_output(scope, value if isinstance(value, str) else value.name)
+        return scope
+
+    def _input(self, scope: Scope, name: str) -> gs.Tensor:
+        return scope.tensors[name] if name in scope.tensors else self._define(scope, name, "an input")
+
+    def _add_initializers(self, scope: Scope, proto: onnx.GraphProto) -> None:
+        inputs = {value.name for value in proto.input}
+        # Since IR 4 a caller may override an initializer that is also an input; before it, all had to be inputs and
+        # none could be (onnx/docs/IR.md, "Graphs").
+        overridable = inputs if self.proto.ir_version >= 4 and not self.freeze_initializers else set()
+        for tensor in proto.initializer:
+            if tensor.name in overridable:
+                self.overridable.add(id(self._define(scope, tensor.name, "an initializer")))
+                continue
+            weight = Stored(tensor, self.folder)
+            constant = gs.Constant(tensor.name, _placeholder(weight))
+            self._define(scope, tensor.name, "an initializer", constant)
+            self._weights[id(constant)] = weight
+        for sparse in proto.sparse_initializer:
+            self._define(scope, sparse.values.name, "a sparse initializer")
+
+    def _add_node(self, scope: Scope, proto: onnx.NodeProto) -> None:
+        node = gs.Node(proto.op_type, proto.name, domain=proto.domain)
+        scope.graph.nodes.append(node)
+        self._protos[id(node)] = proto
+        self._homes[id(node)] = scope
+        for name in proto.output:
+            output = self._define(scope, name, f"node {describe(node, proto)}") if name else gs.Variable.empty()
+            list.append(node.outputs, output)
+            list.append(output.inputs, node)
+        if proto.op_type == "Constant" and proto.domain in _DEFAULT_DOMAINS and proto.output:
+            weight = constant_value(proto, self.folder)
+            if weight is not None:
+                self._weights[id(node.outputs[0])] = weight
+
+    def _link(self, scope: Scope, node: gs.Node) -> None:
+        proto = self._protos[id(node)]
+        for name in proto.input:
+            tensor = scope.resolve(name) if name else gs.Variable.empty()
+            if tensor is None:
+                raise InputError(
+                    f"the graph is invalid: node {describe(node, proto)} reads `{name}`, which is neither an input, an "
+                    f"initializer nor the output of a node{_in(scope)}. Export the model again."
+                )
+            list.append(node.inputs, tensor)
+            list.append(tensor.outputs, node)
+        for attribute in proto.attribute:
+            bodies = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else list(attribute.graphs)
+            for place, body in enumerate(bodies):
+                suffix = f"[{place}]" if attribute.graphs else ""
+                name = f"{node.name or proto.op_type}/{attribute.name}{suffix}"
+                path = f"{scope.name}/{name}" if scope.name else name
+                node.attrs[attribute.name + suffix] = self._add_scope(path, body, scope.opset, scope).graph
+
+    def _add_output(self, scope: Scope, name: str) -> None:
+        tensor = scope.resolve(name)
+        if tensor is None:
+            raise InputError(f"the graph is invalid: nothing makes the output `{name}`{_in(scope)}. Export it again.")
+        scope.graph.outputs.append(tensor)
+        self.escaping.add(id(tensor))
+
+    def _define(self, scope: Scope, name: str, by: str, tensor: gs.Tensor | None = None) -> gs.Tensor:
+        if name in scope.tensors:
+            raise InputError(f"the graph is invalid: `{name}` is defined again by {by}{_in(scope)}. Export it again.")
+        scope.tensors[name] = tensor if tensor is not None else gs.Variable(name)
+        self._names.add(name)
+        return scope.tensors[name]
+
+    def _mark_training_names(self) -> None:
+        # A training algorithm names initializers of the main graph and updates them: they may not change under it.
+        main = self.scopes[0]
+        for info in self.proto.training_info:
+            names = {value for graph in (info.algorithm, info.initialization) for node in graph.node for value in node.input}
+            names |= {entry.key for entry in (*info.update_binding, *info.initialization_binding)}
+            self.escaping |= {id(main.tensors[name]) for name in names if name in main.tensors}
+
+
+def describe(node: gs.Node, proto: onnx.NodeProto | None = None) -> str:
+    """ "Conv `conv1`", or the first output's name for a node that has none."""
+    outputs = list(proto.output) if proto is not None else [each.name for each in node.outputs]
+    name = node.name or next((each for each in outputs if each), "")
+    return f"{node.op} `{name}`"
+
+
+def constant_value(proto: onnx.NodeProto, folder: Path | None = None) -> Weight | None:
+    """What a Constant node holds; None for strings and sparse values."""
+    for attribute in proto.attribute:
+        if attribute.name == "value" and not attribute.ref_attr_name:
+            return Stored(attribute.t, folder)
+        if attribute.name in ("value_float", "value_floats", "value_int", "value_ints") and not attribute.ref_attr_name:
+            floats = attribute.name.startswith("value_float")
+            elem_type = onnx.TensorProto.FLOAT if floats else onnx.TensorProto.INT64
+            value = onnx.helper.get_attribute_value(attribute)
+            return Computed(np.asarray(value, np.float64 if floats else np.int64), elem_type)
+    return None
+
+
+def _placeholder(weight: Weight) -> Any:
+    # gs.Constant wants values or LazyValues; these carry the shape and type and are never loaded.
+    lazy = LazyValues.__new__(LazyValues)
+    lazy.tensor, lazy.shape, lazy.dtype, lazy.nbytes = None, list(weight.shape), weight.elem_type, 0
+    return lazy
+
+
+def _default_opset(imports: Any) -> int:
+    return max((each.version for each in imports if each.domain in _DEFAULT_DOMAINS), default=0)
+
+
+def _in(scope: Scope) -> str:
+    return f" in {scope.name}" if scope.name else ""

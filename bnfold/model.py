@@ -1,0 +1,313 @@
+"""The file: a ModelProto and where its external data lies. Opens with checks, saves without ever leaving half a file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from bnfold.errors import EnvironmentUnfit, InputError
+from bnfold.weights import ExternalRegion, Weight, byte_count, rounded_blocks
+
+_CHUNK_BYTES = 1 << 22
+_PAGE_BYTES = 4096
+_LARGEST_PROTOBUF = (1 << 31) - 1
+
+
+@dataclass
+class Model:
+    """An ONNX model on its way through bnfold.
+
+    Attributes:
+        proto: the model. External weights are not loaded.
+        path: the file it came from; None for a model that was given in memory.
+        folder: where its external data lies.
+    """
+
+    proto: onnx.ModelProto
+    path: Path | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where external data is resolved: the model's own folder."""
+        return self.path.parent if self.path is not None else None
+
+    @classmethod
+    def open(cls, path: Path) -> Model:
+        """Reads a model and checks that its external data is there.
+
+        Raises:
+            InputError: the file is missing, unreadable, no ONNX model or truncated; its external data is missing, too short or
+                outside the model's folder.
+        """
+        model = cls(_parse(path, _read(path)), path)
+        model.check_external_data()
+        return model
+
+    @classmethod
+    def copy_of(cls, proto: onnx.ModelProto) -> Model:
+        """A model of its own from one in memory, which is left alone.
+
+        Raises:
+            InputError: its weights are in external files, and which folder they are in is not known.
+        """
+        own = onnx.ModelProto()
+        own.CopyFrom(proto)
+        model = cls(own)
+        model.check_external_data()
+        return model
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file and of the external data that it refers to."""
+        file = self.path.stat().st_size if self.path is not None else self.proto.ByteSize()
+        regions = {(region.path, region.offset, region.length) for region in self._regions()}
+        return file + sum(length for _, _, length in regions)
+
+    def check_external_data(self) -> None:
+        """Raises `InputError` for external data that is missing, short, or outside the model's folder."""
+        for tensor in external_tensors(self.proto):
+            location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+            name = f"tensor `{tensor.name}`"
+            if self.folder is None or self.path is None:
+                raise InputError(
+                    f"the model keeps {name} in the external file {location}, and a ModelProto does not say in which folder. "
+                    "Pass the model's path, or load it with its external data."
+                )
+            self._check_location(location, name)
+            _check_region(self.path, tensor, ExternalRegion.of(tensor, self.folder))
+
+    def _check_location(self, location: str, name: str) -> None:
+        assert self.path is not None
+        target = self.path.parent / location
+        # Links may stay inside the folder, or inside the folder that the model itself is linked from, which is how model
+        # hubs lay out their caches.
+        homes = [self.path.parent.resolve(), self.path.resolve().parent]
+        if not location or os.path.isabs(location) or not any(target.resolve().is_relative_to(home) for home in homes):
+            raise InputError(
+                f"{self.path} keeps {name} in {location!r}, which is outside the model's folder. Refusing to read it: put the "
+                "file beside the model and correct the location."
+            )
+        if not target.is_file():
+            raise InputError(
+                f"{self.path} needs {location} ({name}), which is not in {self.path.parent}. Put it beside the model."
+            )
+
+    def _regions(self) -> Iterator[ExternalRegion]:
+        for tensor in external_tensors(self.proto):
+            yield ExternalRegion.of(tensor, self.folder)
+
+    def external_files(self) -> list[Path]:
+        """The external data files that the model refers to, each once."""
+        return list(dict.fromkeys(region.path for region in self._regions()))
+
+    def write(self, path: Path, folded: Iterable[tuple[onnx.TensorProto, Weight]] = ()) -> list[Path]:
+        """Writes the model to `path` and its external data, if it has any, to `path` + ".data" beside it.
+
+        Args:
+            path: a file in an existing folder.
+            folded: tensors that stay external and the values they get; all other external tensors are copied.
+
+        Returns:
+            The files written, the model last.
+        """
+        tensors = list(external_tensors(self.proto))
+        written = []
+        if tensors:
+            data = path.with_name(f"{path.name}.data")
+            with data.open("wb") as stream:
+                self._write_external(stream, data.name, tensors, {id(tensor): weight for tensor, weight in folded})
+            written.append(data)
+        if self.proto.ByteSize() > _LARGEST_PROTOBUF:
+            raise InputError(f"{path} would be larger than 2 GB, which protobuf cannot hold. Store the weights as external data.")
+        path.write_bytes(self.proto.SerializeToString())
+        return [*written, path]
+
+    def _write_external(
+        self, stream: IO[bytes], location: str, tensors: list[onnx.TensorProto], folded: dict[int, Weight]
+    ) -> None:
+        places = []
+        copied: dict[ExternalRegion, int] = {}
+        for tensor in tensors:
+            weight = folded.get(id(tensor))
+            region = ExternalRegion.of(tensor, self.folder)
+            if weight is not None:
+                offset = _align(stream, byte_count(weight.elem_type, weight.shape))
+                length = sum(stream.write(block.tobytes()) for block in rounded_blocks(weight))
+                places.append((tensor, offset, length))
+                continue
+            if region not in copied:  # several tensors may share one region
+                copied[region] = _align(stream, region.length)
+                _copy_region(region, stream)
+            places.append((tensor, copied[region], region.length))
+        # Only now: until here a tensor's old place is where another tensor's values may come from.
+        for tensor, offset, length in places:
+            weight = folded.get(id(tensor))
+            _set_location(tensor, location, offset, length, keep_others=weight is None)
+            if weight is not None:
+                tensor.dims[:] = weight.shape
+
+
+def external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of the model, in every graph, function and attribute, whose values are external."""
+    for tensor in _tensors(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield tensor
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    graphs = [proto.graph, *(graph for info in proto.training_info for graph in (info.initialization, info.algorithm))]
+    pending: list[onnx.GraphProto | onnx.FunctionProto] = [*graphs, *proto.functions]
+    while pending:
+        graph = pending.pop(0)
+        if isinstance(graph, onnx.GraphProto):
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.TENSOR:
+                    yield attribute.t
+                elif attribute.type == onnx.AttributeProto.GRAPH:
+                    pending.append(attribute.g)
+                yield from attribute.tensors
+                pending += attribute.graphs
+
+
+@contextmanager
+def staged(destination: Path) -> Iterator[Path]:
+    """A hidden folder beside `destination` to write into; gone afterwards, whatever happened.
+
+    Raises:
+        InputError: the destination's folder is missing, no folder, or cannot be written to.
+        EnvironmentUnfit: the disk is full.
+    """
+    folder = destination.parent
+    if not folder.is_dir():
+        raise InputError(f"cannot write {destination}: {folder} is not a folder. Create it first.")
+    if destination.is_dir():
+        raise InputError(f"cannot write {destination}: it is a folder. Name a file.")
+    try:
+        stage = tempfile.mkdtemp(prefix=f".{destination.name}.", dir=folder)
+    except OSError as error:
+        raise _write_error(destination, error) from error
+    try:
+        yield Path(stage)
+    except OSError as error:
+        raise _write_error(destination, error) from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def move_into_place(staged_files: list[Path], folder: Path) -> None:
+    """Renames the staged files into `folder`, in order: data files first, the model that refers to them last."""
+    for file in staged_files:
+        os.replace(file, folder / file.name)
+
+
+def _write_error(destination: Path, error: OSError) -> InputError | EnvironmentUnfit:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentUnfit(f"cannot write {destination}: the disk is full. Nothing was left behind.")
+    return InputError(f"cannot write {destination}: {error.strerror or error}. Choose another place with -o.")
+
+
+def _read(path: Path) -> bytes:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a model. Name the .onnx file in it.")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from error
+    if not content:
+        raise InputError(f"{path} is empty. Was the download complete?")
+    return content
+
+
+def _parse(path: Path, content: bytes) -> onnx.ModelProto:
+    try:
+        proto = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise InputError(f"{path} is not an ONNX model: {_damage(content)}") from error
+    if not proto.HasField("graph"):
+        raise InputError(f"{path} is not an ONNX model: it holds no graph. Is it a checkpoint, or another format?")
+    return proto
+
+
+def _damage(content: bytes) -> str:
+    """Where the outermost protobuf message breaks off (https://protobuf.dev/programming-guides/encoding)."""
+    place = 0
+    while place < len(content):
+        key, start = _varint(content, place)
+        field, kind = key >> 3, key & 7
+        if kind == 0:
+            _, place = _varint(content, start)
+        elif kind == 2:
+            length, place = _varint(content, start)
+            place += length
+        elif kind in (1, 5):
+            place = start + (8 if kind == 1 else 4)
+        else:
+            return f"byte {start - 1:,} is no protobuf field. Is it another format?"
+        if not 0 < field < 100 and place <= len(content):
+            return f"byte {start - 1:,} is no field of a model. Is it another format?"
+        if place > len(content):
+            return f"the protobuf ends in the middle of field {field} (byte {len(content):,}). Was the download complete?"
+    return "the protobuf is damaged inside. Was the download complete?"
+
+
+def _varint(content: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while place < len(content):
+        value |= (content[place] & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if not content[place - 1] & 0x80:
+            return value, place
+    return value, place + 1
+
+
+def _check_region(path: Path, tensor: onnx.TensorProto, region: ExternalRegion) -> None:
+    needed = byte_count(tensor.data_type, tuple(tensor.dims))
+    size = region.path.stat().st_size
+    if region.offset < 0 or region.length != needed or region.offset + region.length > size:
+        raise InputError(
+            f"{path} expects {needed:,} bytes of tensor `{tensor.name}` at byte {region.offset:,} of {region.path.name}, which "
+            f"has {size:,} bytes (the model says {region.length:,}). Was the download complete?"
+        )
+
+
+def _align(stream: IO[bytes], length: int) -> int:
+    """Pads to the page size, so that runtimes can map the tensor (onnx/docs/ExternalData.md); small ones to 16 bytes."""
+    boundary = _PAGE_BYTES if length >= _PAGE_BYTES else 16
+    stream.write(b"\0" * (-stream.tell() % boundary))
+    return stream.tell()
+
+
+def _copy_region(region: ExternalRegion, stream: IO[bytes]) -> None:
+    with region.path.open("rb") as source:
+        source.seek(region.offset)
+        left = region.length
+        while left:
+            chunk = source.read(min(left, _CHUNK_BYTES))
+            if not chunk:
+                raise InputError(f"{region.path} became shorter while it was read.")
+            stream.write(chunk)
+            left -= len(chunk)
+
+
+def _set_location(tensor: onnx.TensorProto, location: str, offset: int, length: int, keep_others: bool) -> None:
+    others = [(entry.key, entry.value) for entry in tensor.external_data if entry.key not in ("location", "offset", "length")]
+    tensor.ClearField("external_data")
+    entries = [("location", location), ("offset", str(offset)), ("length", str(length))]
+    for key, value in (*entries, *(others if keep_others else ())):
+        tensor.external_data.add(key=key, value=value)

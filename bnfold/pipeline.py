@@ -1,0 +1,233 @@
+"""The main job: open, plan, apply, save to a hidden folder, verify the saved file, move it into place."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import onnx
+
+from bnfold.apply import apply, freeze
+from bnfold.context import Context
+from bnfold.errors import InputError
+from bnfold.model import Model, external_tensors, move_into_place, staged
+from bnfold.plan import plan_folds
+from bnfold.report.report import Inspection, ModelFacts, Report
+from bnfold.verdict import Plan
+from bnfold.weights import Weight, rounded_blocks
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+    from bnfold.runtime.verify import Verification
+
+    ModelLike: TypeAlias = str | os.PathLike[str] | onnx.ModelProto | gs.Graph
+    Pending: TypeAlias = list[tuple[onnx.TensorProto, Weight]]
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A folded model and what was decided about it.
+
+    Attributes:
+        model: a `gs.Graph` if one was given, an `onnx.ModelProto` with all its weights inside otherwise.
+        plan: one verdict for each normalization.
+    """
+
+    model: Any
+    plan: Plan
+
+
+def fold(
+    model: ModelLike, *, freeze_initializers: bool = False, keep: Sequence[str] = (), only: Sequence[str] = ()
+) -> FoldResult:
+    """Folds a model in memory. Needs no runtime, verifies nothing, and leaves its argument as it is.
+
+    Args:
+        model: a path, an `onnx.ModelProto` or an onnx-graphsurgeon `Graph`.
+        freeze_initializers: make constants of initializers that callers could override.
+        keep: glob patterns of normalizations, by node name or output name, that stay.
+        only: glob patterns; when given, only matching normalizations fold.
+
+    Raises:
+        InputError: the model cannot be read or is invalid.
+    """
+    own = _own(model)
+    context = Context(own.proto, own.folder, freeze_initializers)
+    plan_ = plan_folds(context, keep, only)
+    pending = _apply(context, plan_, freeze_initializers)
+    _load_external(own, pending)
+    return FoldResult(_like(model, own.proto), plan_)
+
+
+def plan(model: ModelLike, *, freeze_initializers: bool = False, keep: Sequence[str] = (), only: Sequence[str] = ()) -> Plan:
+    """Decides about every normalization of a model and changes nothing. The arguments are those of `fold`.
+
+    Raises:
+        InputError: the model cannot be read or is invalid.
+    """
+    own = Model(model) if isinstance(model, onnx.ModelProto) else _own(model)
+    return plan_folds(Context(own.proto, own.folder, freeze_initializers), keep, only)
+
+
+def inspect(source: str | os.PathLike[str], *, freeze_initializers: bool = False) -> Inspection:
+    """Reads what a model file says about itself and decides about every normalization.
+
+    Raises:
+        InputError: the model cannot be read or is invalid.
+    """
+    model = Model.open(Path(source))
+    return Inspection(_facts(model), plan_folds(Context(model.proto, model.folder, freeze_initializers)))
+
+
+def optimize(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    freeze_initializers: bool = False,
+    keep: Sequence[str] = (),
+    only: Sequence[str] = (),
+    verify: bool = True,
+    dry_run: bool = False,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    inputs: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
+    atol: float | None = None,
+    rtol: float | None = None,
+    seed: int = 0,
+) -> Report:
+    """Folds a model file, verifies the saved result against the original, and only then puts it in place.
+
+    Args:
+        source: the model; never changed, unless `destination` is the same file.
+        destination: where the result goes; a file that is there is replaced, together with its external data.
+        freeze_initializers: make constants of initializers that callers could override.
+        keep: glob patterns of normalizations, by node name or output name, that stay.
+        only: glob patterns; when given, only matching normalizations fold.
+        verify: run both models with onnxruntime on the same inputs; nothing is written unless they agree.
+        dry_run: decide, and write nothing.
+        input_shapes: input name → shape, for inputs whose dimensions the model leaves open.
+        inputs: an .npz file or a list of feeds to verify with, in place of generated ones.
+        atol: absolute part of the tolerance, in units of the output.
+        rtol: part of the tolerance that is relative to the largest output value.
+        seed: of the generated inputs.
+
+    Returns:
+        A report. A failed verification is reported (`ok` is False, `written` is False), not raised.
+
+    Raises:
+        InputError: the model cannot be read or is invalid, the destination cannot be written, or the inputs do not fit.
+        EnvironmentUnfit: the installed onnxruntime cannot run the model, or the disk is full.
+    """
+    started = time.perf_counter()
+    model, target = Model.open(Path(source)), Path(destination)
+    facts = _facts(model)
+    context = Context(model.proto, model.folder, freeze_initializers)
+    plan_ = plan_folds(context, keep, only)
+    identical = not plan_.folds and not (freeze_initializers and _has_overridable(model.proto))
+
+    def report(verification: Verification | None = None, size: int | None = None) -> Report:
+        elapsed = time.perf_counter() - started
+        return Report(facts, str(target), size, plan_, verification, elapsed, size is not None, identical)
+
+    if dry_run:
+        return report()
+    with staged(target) as stage:
+        if identical:
+            files = _copy(model, stage / target.name, target.parent)
+        else:
+            files = model.write(stage / target.name, _apply(context, plan_, freeze_initializers))
+        verification = None
+        if verify and not identical:
+            from bnfold.runtime.verify import verify as verify_models
+
+            verification = verify_models(
+                Path(source), files[-1], input_shapes=input_shapes, inputs=inputs, atol=atol, rtol=rtol, seed=seed
+            )
+            if not verification.ok:
+                return report(verification)
+        size = sum(file.stat().st_size for file in files)
+        move_into_place(files, target.parent)
+        return report(verification, size)
+
+
+def _apply(context: Context, plan_: Plan, freeze_initializers: bool) -> Pending:
+    if freeze_initializers:
+        freeze(context.view.proto)
+    return apply(context.view) if plan_.folds else []
+
+
+def _own(model: ModelLike) -> Model:
+    if isinstance(model, onnx.ModelProto):
+        return Model.copy_of(model)
+    if isinstance(model, str | os.PathLike):
+        return Model.open(Path(model))
+    import onnx_graphsurgeon as gs
+
+    if isinstance(model, gs.Graph):
+        return Model(gs.export_onnx(model))
+    raise TypeError(f"expected a path, an onnx.ModelProto or an onnx_graphsurgeon.Graph, not {type(model).__name__}")
+
+
+def _like(model: ModelLike, proto: onnx.ModelProto) -> Any:
+    if isinstance(model, onnx.ModelProto | str | os.PathLike):
+        return proto
+    import onnx_graphsurgeon as gs
+
+    return gs.import_onnx(proto)
+
+
+def _load_external(model: Model, pending: Pending) -> None:
+    folded = {id(tensor): weight for tensor, weight in pending}
+    values = []
+    for tensor in external_tensors(model.proto):
+        weight = folded.get(id(tensor))
+        if weight is not None:
+            values.append((tensor, weight.shape, b"".join(block.tobytes() for block in rounded_blocks(weight))))
+    for tensor, shape, raw in values:
+        tensor.dims[:] = shape
+        tensor.raw_data = raw
+        tensor.ClearField("external_data")
+        tensor.data_location = onnx.TensorProto.DEFAULT
+    if model.folder is not None:
+        onnx.load_external_data_for_model(model.proto, str(model.folder))
+
+
+def _facts(model: Model) -> ModelFacts:
+    proto = model.proto
+    opsets = {entry.domain: entry.version for entry in proto.opset_import}
+    producer = f"{proto.producer_name} {proto.producer_version}".strip()
+    return ModelFacts(str(model.path or ""), proto.ir_version, opsets, producer, model.size_bytes)
+
+
+def _has_overridable(proto: onnx.ModelProto) -> bool:
+    inputs = {value.name for value in proto.graph.input}
+    return proto.ir_version >= 4 and any(tensor.name in inputs for tensor in proto.graph.initializer)
+
+
+def _copy(model: Model, staged_model: Path, folder: Path) -> list[Path]:
+    """Stages an unchanged model; its external data comes along when it goes to another folder, under its own name."""
+    assert model.path is not None
+    assert model.folder is not None
+    files = []
+    if not folder.samefile(model.folder):
+        for source in model.external_files():
+            files.append(_copy_data(source, model.folder, staged_model.parent, folder))
+    shutil.copyfile(model.path, staged_model)
+    return [*filter(None, files), staged_model]
+
+
+def _copy_data(source: Path, home: Path, stage: Path, folder: Path) -> Path | None:
+    place = source.relative_to(home)
+    if (folder / place).exists():
+        if filecmp.cmp(source, folder / place, shallow=False):
+            return None
+        raise InputError(f"{folder / place} is in the way of the external data of the same name. Choose another folder.")
+    (stage / place).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, stage / place)
+    return stage / place

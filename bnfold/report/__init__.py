@@ -1,0 +1,1 @@
+"""What a run found, as frozen dataclasses, and its renderings as text, JSON and Markdown."""

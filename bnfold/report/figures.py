@@ -1,0 +1,152 @@
+"""What the text and the Markdown report both say: counts, groups and measured differences, in words."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bnfold.codes import CODES
+from bnfold.report.report import ModelFacts
+from bnfold.verdict import Fold, Note, Plan, Refusal
+
+if TYPE_CHECKING:
+    from bnfold.runtime.verify import OutputComparison, Verification
+
+NOTHING_TO_FOLD = "nothing: the model holds no normalization. It is folded already, or never had one."
+
+
+@dataclass(frozen=True)
+class Group:
+    """What several normalizations have in common.
+
+    Attributes:
+        code: the stable code.
+        headline: their sentence where all share it, otherwise the code's title.
+        names: which ones, without those that have none.
+        remedy: what would help; "" where nothing would, or where it differs.
+        count: how many.
+    """
+
+    code: str
+    headline: str
+    names: tuple[str, ...]
+    remedy: str
+    count: int
+
+
+def refusal_groups(refusals: Iterable[Refusal]) -> list[Group]:
+    """The refusals by code, the most frequent first."""
+    return _groups([(one.code, one.sentence, one.normalization.name, one.remedy) for one in refusals])
+
+
+def note_groups(notes: Iterable[Note]) -> list[Group]:
+    """The notes by code, the most frequent first."""
+    return _groups([(note.code, note.sentence, note.node, "") for note in notes])
+
+
+def is_warning(code: str) -> bool:
+    """Whether the code says that something is wrong, rather than that something could not be folded."""
+    return code in CODES and CODES[code].level in ("warning", "error")
+
+
+def _groups(rows: Sequence[tuple[str, str, str, str]]) -> list[Group]:
+    groups = []
+    for code, count in Counter(row[0] for row in rows).items():
+        members = [row for row in rows if row[0] == code]
+        sentences = list(dict.fromkeys(row[1] for row in members))
+        remedies = {row[3] for row in members}
+        headline = sentences[0] if len(sentences) == 1 else CODES[code].title
+        names = tuple(row[2] for row in members if row[2])
+        groups.append(Group(code, headline, names, remedies.pop() if len(remedies) == 1 else "", count))
+    return sorted(groups, key=lambda group: (-group.count, group.code))
+
+
+def size(byte_count: int) -> str:
+    """A size for people, in decimal units, as 44.7 MB."""
+    for unit, divisor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if byte_count >= divisor:
+            return f"{byte_count / divisor:.1f} {unit}"
+    return f"{byte_count} B"
+
+
+def count(number: int, noun: str) -> str:
+    """A count with its noun: "1 input", "4 inputs"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def about(facts: ModelFacts) -> str:
+    """The file in one line: opsets, IR version, size, producer."""
+    opsets = ", ".join(f"{domain} {version}".strip() for domain, version in sorted(facts.opsets.items()))
+    words = [f"opset {opsets or 'unknown'}", f"IR {facts.ir_version}", size(facts.size_bytes), facts.producer]
+    return " · ".join(filter(None, words))
+
+
+def into(folds: Iterable[Fold]) -> str:
+    """What takes the folds, by operator: "Conv 20, Gemm 2"."""
+    takers = Counter(" + ".join(sorted({operator.partition(" ")[0] for operator in fold.into})) for fold in folds)
+    return ", ".join(f"{taker} {number}" for taker, number in takers.most_common())
+
+
+def changed_operators(plan: Plan) -> list[tuple[str, int, int]]:
+    """Rows (operator, before, after): BatchNormalization, each operator whose count changes, the rest as "other"."""
+    before, after = plan.operators_before, plan.operators_after
+    named = {name for name in before.keys() | after.keys() if before.get(name, 0) != after.get(name, 0)}
+    named |= {"BatchNormalization"} & before.keys()
+    rows = [(name, before.get(name, 0), after.get(name, 0)) for name in named]
+    rows.sort(key=lambda row: (row[0] != "BatchNormalization", row[2] - row[1], row[0]))
+    other = sum(number for name, number in before.items() if name not in named)
+    return [*rows, ("other", other, other)] if other else rows
+
+
+def freeze_command(plan: Plan, path: str) -> str:
+    """The command that folds them all, where overridable initializers alone keep every normalization; otherwise ""."""
+    if plan.folds or not plan.refusals:
+        return ""
+    if any(refusal.code != "BNF006" or "--freeze-initializers" not in refusal.remedy for refusal in plan.refusals):
+        return ""
+    return f"bnfold optimize {shlex.quote(path)} --freeze-initializers"
+
+
+def overridable(facts: ModelFacts) -> str:
+    """The sentence that goes with `freeze_command`."""
+    return (
+        f"{facts.path} keeps its weights as overridable inputs (IR {facts.ir_version}), and folding them would ignore "
+        "a caller's values (BNF006)."
+    )
+
+
+def difference(row: OutputComparison) -> str:
+    """What was measured on one output, in one line."""
+    worst = row.worst
+    if math.isnan(worst.max_abs_diff):
+        return "not comparable"
+    words = ["identical"]
+    if worst.max_abs_diff != 0:
+        words = [f"max |Δ| {worst.max_abs_diff:.1e} on values up to {worst.reference_max:.3g}"]
+        words += [f"relative {worst.relative:.1e}"] if math.isfinite(worst.relative) else []
+        words += [f"SQNR {worst.sqnr_db:.0f} dB"] if math.isfinite(worst.sqnr_db) else []
+    return " · ".join([*words, *argmax(worst.argmax_changed, worst.argmax_total)])
+
+
+def argmax(changed: int, total: int) -> list[str]:
+    """Whether decisions changed, in words; nothing where there are none."""
+    if not total:
+        return []
+    return [f"argmax changed on {changed} of {total}" if changed else f"argmax unchanged on {total} of {total}"]
+
+
+def worst_by_output(verification: Verification) -> list[OutputComparison]:
+    """For each output the optimization level where it differs most, the worst output first."""
+    worst: dict[str, OutputComparison] = {}
+    for row in verification.outputs:
+        if row.output not in worst or _badness(row) > _badness(worst[row.output]):
+            worst[row.output] = row
+    return sorted(worst.values(), key=_badness, reverse=True)
+
+
+def _badness(row: OutputComparison) -> tuple[bool, float]:
+    return not row.ok, row.worst.severity if math.isfinite(row.worst.severity) else math.inf

@@ -1,0 +1,1 @@
+"""Running models with onnxruntime: inputs, sessions, and the comparison of two models."""

@@ -1,0 +1,94 @@
+"""`python -m models`: fetches the data, trains or builds the reference networks, and writes the tables of README.md."""
+
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+
+from bnfold.errors import BnfoldError, EnvironmentUnfit
+from models import fashion_mnist, results
+
+HERE = Path(__file__).parent
+SAMPLE_SIZE = 100
+Folder = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """The reference networks of bnfold; see models/README.md."""
+
+
+@cli.command()
+@click.argument("folder", type=Folder)
+def download(folder: Path) -> None:
+    """Fetch the four files of Fashion-MNIST into FOLDER."""
+    fashion_mnist.download(folder)
+    click.echo(f"Fashion-MNIST is complete in {folder}")
+
+
+@cli.command()
+@click.argument("name", type=click.Choice(["lenet", "lenet-by-hand"]))
+@click.option("--data", type=Folder, help="Folder of Fashion-MNIST; otherwise it is looked for, or downloaded.")
+def train(name: str, data: Path | None) -> None:
+    """Train network NAME on Fashion-MNIST, export it into this folder and record the results (five minutes)."""
+    need_torch()
+    from models import train as training
+
+    results.record(name, training.train(name, data, HERE))
+
+
+@cli.command()
+@click.argument("name", type=click.Choice(["resnet18"]))
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--raw", is_flag=True, help="Keep the file exactly as PyTorch's exporter writes it.")
+def build(name: str, path: Path, raw: bool) -> None:
+    """Write network NAME, with seeded trained-looking weights, to PATH."""
+    need_torch()
+    import torch
+
+    from models.export import export
+    from models.resnet import resnet18
+
+    networks = {"resnet18": (resnet18, (3, 224, 224))}
+    make, shape = networks[name]
+    export(make(), path, torch.zeros(2, *shape), raw=raw)
+
+
+@cli.command()
+@click.option("--data", type=Folder, help="Folder of Fashion-MNIST; otherwise it is looked for, or downloaded.")
+def sample(data: Path | None) -> None:
+    """Write the first 100 test images to fashion_mnist_sample.npz."""
+    images, labels = fashion_mnist.load("test", data)
+    np.savez_compressed(HERE / "fashion_mnist_sample.npz", image=images[:SAMPLE_SIZE], label=labels[:SAMPLE_SIZE])
+
+
+@cli.command()
+def table() -> None:
+    """Write the tables of README.md again, from results.json."""
+    results.write_table()
+
+
+def need_torch() -> None:
+    """Raises `EnvironmentUnfit` where PyTorch or its ONNX exporter is missing."""
+    try:
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise EnvironmentUnfit(f"{error.name} is not installed. Run: pip install 'bnfold[torch]'") from error
+
+
+def main() -> None:
+    """Runs the command; an expected error becomes one message and its exit code."""
+    try:
+        cli(prog_name="python -m models")
+    except BnfoldError as error:
+        click.echo(f"models: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        click.echo(f"models: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
