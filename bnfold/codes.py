@@ -549,7 +549,7 @@ agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) {
         title="the requested provider did not run the model",
         level="error",
         meaning=(
-            "onnxruntime placed some or all nodes on another execution provider than the one that was asked for. It "
+            "The runtime placed some or all nodes on another execution provider than the one that was asked for. It "
             "does this silently when a library or a kernel is missing. A result measured that way says nothing about "
             "the provider."
         ),

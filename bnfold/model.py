@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from bnfold.errors import EnvironmentUnfit, InputError
 from bnfold.weights import ExternalRegion, Weight, byte_count, rounded_blocks
@@ -208,10 +208,12 @@ def staged(destination: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def move_into_place(staged_files: list[Path], folder: Path) -> None:
-    """Renames the staged files into `folder`, in order: data files first, the model that refers to them last."""
-    for file in staged_files:
-        os.replace(file, folder / file.name)
+def move_into_place(files: list[Path], stage: Path, folder: Path) -> None:
+    """Renames staged files into `folder`, in order: data files first, the model that refers to them last."""
+    for file in files:
+        target = folder / file.relative_to(stage)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, target)
 
 
 def _write_error(destination: Path, error: OSError) -> InputError | EnvironmentUnfit:
@@ -236,7 +238,7 @@ def _read(path: Path) -> bytes:
 
 def _parse(path: Path, content: bytes) -> onnx.ModelProto:
     try:
-        proto = onnx.ModelProto.FromString(content)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(content)
     except DecodeError as error:
         raise InputError(f"{path} is not an ONNX model: {_damage(content)}") from error
     if not proto.HasField("graph"):

@@ -152,7 +152,7 @@ def optimize(
             if not verification.ok:
                 return report(verification)
         size = sum(file.stat().st_size for file in files)
-        move_into_place(files, target.parent)
+        move_into_place(files, stage, target.parent)
         return report(verification, size)
 
 
@@ -214,12 +214,10 @@ def _copy(model: Model, staged_model: Path, folder: Path) -> list[Path]:
     """Stages an unchanged model; its external data comes along when it goes to another folder, under its own name."""
     assert model.path is not None
     assert model.folder is not None
-    files = []
-    if not folder.samefile(model.folder):
-        for source in model.external_files():
-            files.append(_copy_data(source, model.folder, staged_model.parent, folder))
+    external = [] if folder.samefile(model.folder) else model.external_files()
+    copied = [_copy_data(source, model.folder, staged_model.parent, folder) for source in external]
     shutil.copyfile(model.path, staged_model)
-    return [*filter(None, files), staged_model]
+    return [*(file for file in copied if file is not None), staged_model]
 
 
 def _copy_data(source: Path, home: Path, stage: Path, folder: Path) -> Path | None:

@@ -135,7 +135,8 @@ def _checked(site: Site, route: _Route) -> _Route | Reason:
                 found = f"a folded value of {describe(edit.node)} would be {rounding.overflow:.3g}, which {kind} cannot hold"
                 return Reason("BNF008", found)
             if rounding.subnormal:
-                sentence = f"{rounding.subnormal:,} values of {describe(edit.node)} become subnormal, which some processors compute slowly"
+                values = f"{rounding.subnormal:,} values of {describe(edit.node)}"
+                sentence = f"{values} become subnormal, which some processors compute slowly"
                 notes.append(Note("BNF009", sentence, site.normalization.name, site.normalization.scope))
     if route.offset is not None and rounding_of(route.offset).overflow is not None:
         return Reason("BNF008", f"its offset overflows {FLOAT_TYPES[route.offset.elem_type].name}")

@@ -111,7 +111,7 @@ def _epsilon(context: Context, node: gs.Node) -> float:
     return float(context.view.attribute(node, "epsilon", float(np.float32(1e-5))))
 
 
-def _bad_channels(affine: Affine, var: np.ndarray) -> str:  # type: ignore[type-arg]
+def _bad_channels(affine: Affine, var: np.ndarray) -> str:
     bad = ~(np.isfinite(affine.scale) & np.isfinite(affine.center) & np.isfinite(affine.shift))
     first = int(np.flatnonzero(bad)[0])
     return (

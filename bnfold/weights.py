@@ -239,7 +239,7 @@ class Rounding:
 
 def rounding_of(weight: Weight) -> Rounding:
     """Rounds `weight` block by block and looks at the result; nothing is kept."""
-    smallest = float(ml_dtypes.finfo(FLOAT_TYPES[weight.elem_type]).smallest_normal)
+    smallest = float(ml_dtypes.finfo(FLOAT_TYPES[weight.elem_type]).smallest_normal)  # type: ignore[no-untyped-call]
     if not weight.shape:
         return Rounding(_overflow(weight.values(), weight.elem_type), 0)
     rows = weight.reader()
@@ -264,7 +264,8 @@ def _round_to_odd_float32(values: NDArray[Any]) -> NDArray[np.float32]:
     truncated = np.where(np.abs(nearest) > np.abs(values), np.nextafter(nearest, np.float32(0)), nearest)
     inexact = (truncated != values) & np.isfinite(values)
     bits = np.asarray(truncated, np.float32).view(np.uint32) | inexact.astype(np.uint32)
-    return bits.view(np.float32)
+    rounded: NDArray[np.float32] = bits.view(np.float32)
+    return rounded
 
 
 def _widen(array: NDArray[Any], elem_type: int) -> NDArray[Any]:

@@ -10,8 +10,7 @@ import onnx.parser
 import pytest
 from click import Context, Group, Option
 
-import bnfold
-from bnfold import codes
+from bnfold import codes, pipeline
 from bnfold.cli.main import cli
 from bnfold.codes import CODES, Code
 
@@ -62,20 +61,20 @@ def test_example_is_onnx_text(text: str) -> None:
 
 @pytest.mark.parametrize("code", REFUSED)
 def test_example_is_refused_with_its_code(code: str) -> None:
-    verdicts = bnfold.plan(_model(CODES[code].before)).verdicts
+    verdicts = pipeline.plan(_model(CODES[code].before)).verdicts
     assert [verdict.kind for verdict in verdicts] == ["refusal"]
     assert [getattr(verdict, "code", "") for verdict in verdicts] == [code]
 
 
 @pytest.mark.parametrize("code", REFUSED)
 def test_repaired_example_folds(code: str) -> None:
-    assert [verdict.kind for verdict in bnfold.plan(_model(CODES[code].after)).verdicts] == ["fold"]
+    assert [verdict.kind for verdict in pipeline.plan(_model(CODES[code].after)).verdicts] == ["fold"]
 
 
 @pytest.mark.parametrize("code", NOTED)
 def test_example_is_noted_with_its_code(code: str) -> None:
-    assert code in {note.code for note in bnfold.plan(_model(CODES[code].before)).all_notes}
-    assert code not in {note.code for note in bnfold.plan(_model(CODES[code].after)).all_notes}
+    assert code in {note.code for note in pipeline.plan(_model(CODES[code].before)).all_notes}
+    assert code not in {note.code for note in pipeline.plan(_model(CODES[code].after)).all_notes}
 
 
 def test_every_code_that_the_sources_mention_has_a_page() -> None:

@@ -55,7 +55,7 @@ def _constant_place(context: Context, node: gs.Node) -> int | Reason:
     return Reason("BNF005", f"{describe(node)} stands between it and any linear operator")
 
 
-def _drop_leading_ones(values: np.ndarray, at_least: int) -> np.ndarray:  # type: ignore[type-arg]
+def _drop_leading_ones(values: np.ndarray, at_least: int) -> np.ndarray:
     while values.ndim > max(at_least, 1) and values.shape[0] == 1:
         values = values[0]
     return values

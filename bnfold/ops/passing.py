@@ -2,7 +2,7 @@
 
 Before      y = a·(Identity(x) − c) + t
 After       y = Identity(a·(x − c) + t), with the map taken further up
-Conditions  Dropout is in inference mode: `is_test` before opset 7, always from 7 to 11, and `training_mode` absent or false since 12.
+Conditions  Dropout is in inference mode: `is_test` before opset 7, always from 7 to 11, `training_mode` not true since 12.
 Source      ONNX operators Identity and Dropout, versions 1, 6, 7, 10, 12, 13, 22.
 """
 

@@ -37,6 +37,8 @@ def optimize_text(report: Report, *, style: Style = plain, width: int = 100, ver
     lines += _notes(page, report.plan.all_notes, verbose)
     if report.verification is not None:
         lines += _verification(page, report.verification, verbose)
+    elif report.written and not report.identical:
+        lines += page.entry("verified", "no, as asked (--no-verify)", "warn")
     return "\n".join(lines + _outcome(page, report))
 
 

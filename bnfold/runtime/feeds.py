@@ -132,7 +132,8 @@ def _draw(spec: ValueSpec, shape: Shape, ids: int, rng: np.random.Generator, dra
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise InputError(f"{path} is a single array: save the inputs by name, np.savez({path.stem!r}, x=…).")
             return {name: archive[name] for name in archive.files}
