@@ -61,6 +61,11 @@ class Affine:
         return self.scale.shape
 
     @property
+    def arrays(self) -> tuple[Float64, Float64, Float64]:
+        """`scale`, `center` and `shift`, in the order in which `Affine.of` takes them."""
+        return self.scale, self.center, self.shift
+
+    @property
     def offset(self) -> Float64:
         """What the map adds to `scale·x`: `shift − scale·center`, the image of zero."""
         return np.asarray(self.shift - self.scale * self.center)

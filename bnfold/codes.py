@@ -481,7 +481,7 @@ agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <float8e4m3fn[4,4,1,1] W = {}> {
   y = BatchNormalization (c, scale, B, mean, var)
 }""",
         after="""\
-agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <float[4,4,1,1] W = {}> {
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) {
   c = Conv (x, W)
   y = BatchNormalization (c, scale, B, mean, var)
 }""",
@@ -493,17 +493,25 @@ agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <float[4,4,1,1] W = {}> {
         title="folding would cost more than it saves",
         level="refusal",
         meaning=(
-            "The fold is possible, but it would make the model larger or slower than the normalization does: it needs "
-            "a copy of a large weight, or new nodes in place of the one that goes."
+            "The fold is possible, but it would make the model slower or larger than the normalization does. The usual "
+            "case is a normalization before a MatMul that makes more channels than it reads: the shift would need an "
+            "Add behind the MatMul, on a larger tensor than the normalization handles."
         ),
         before="""\
-n = BatchNormalization (x, scale, B, mean, var)
-a = MatMul (n, W_shared)
-c = MatMul (z, W_shared)""",
+agraph (float[N,4] x) => (float[N,8] y) {
+  n = BatchNormalization (x, scale, B, mean, var)
+  y = MatMul (n, W_4x8)
+}""",
         after="""\
-n = BatchNormalization (x, scale, B, mean, var)
-a = MatMul (n, W)""",
-        remedy="Nothing. The message gives the cost.",
+agraph (float[N,4] x) => (float[N,8] y) {
+  n = BatchNormalization (x, scale, B, mean, var)
+  m = MatMul (n, W_4x8)
+  y = Add (m, b_8)
+}""",
+        remedy=(
+            "Give the linear layer a bias when you export it: the shift joins a constant that is added anyway, and "
+            "nothing new is needed. Otherwise nothing."
+        ),
         ignore="Always safe.",
     ),
     Code(

@@ -10,7 +10,7 @@ names, and a gs list's `.remove` uses `==`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -86,6 +86,7 @@ class View:
         self.released: list[gs.Tensor] = []
         self.replaced: set[int] = set()
         self.inserted: dict[int, list[gs.Node]] = {}
+        self.appended: dict[int, list[gs.Node]] = {}
         self.attribute_edits: dict[int, dict[str, Any]] = {}
         self._protos: dict[int, onnx.NodeProto] = {}
         self._homes: dict[int, Scope] = {}
@@ -184,6 +185,8 @@ class View:
             yield from self._with_inserted(before)
         if id(node) not in self.removed:
             yield node
+        for behind in self.appended.get(id(node), ()):
+            yield from self._with_inserted(behind)
 
     # -- editing ------------------------------------------------------------------------------------------------------
 
@@ -233,11 +236,25 @@ class View:
 
     def insert_before(self, anchor: gs.Node, op_type: str, inputs: list[gs.Tensor], output: gs.Tensor) -> gs.Node:
         """Puts a new node of the default domain in front of `anchor`."""
+        node = self._new_node(anchor, op_type, inputs, output)
+        self.inserted.setdefault(id(anchor), []).append(node)
+        return node
+
+    def insert_behind(self, anchor: gs.Node, op_type: str, operand: gs.Tensor) -> gs.Node:
+        """Puts a new node `op_type(x, operand)` behind the first output of `anchor`, under that output's name."""
+        result = anchor.outputs[0]
+        between = self.new_variable(f"{result.name}_before_{op_type.lower()}")
+        list.__setitem__(anchor.outputs, 0, between)
+        list.append(between.inputs, anchor)
+        node = self._new_node(anchor, op_type, [between, operand], result)
+        self.appended.setdefault(id(anchor), []).insert(0, node)
+        return node
+
+    def _new_node(self, anchor: gs.Node, op_type: str, inputs: list[gs.Tensor], output: gs.Tensor) -> gs.Node:
         node = gs.Node(op_type, inputs=inputs)
         list.append(node.outputs, output)
         list.__setitem__(output.inputs, slice(None), [node])
         self._homes[id(node)] = self._homes[id(anchor)]
-        self.inserted.setdefault(id(anchor), []).append(node)
         return node
 
     def remove(self, node: gs.Node) -> None:
@@ -249,15 +266,26 @@ class View:
         """Puts a removed node back in its place."""
         self.removed.discard(id(node))
 
-    def bypass_backward(self, node: gs.Node) -> None:
-        """Takes out a one-input node and lets the producer of its input make its output, under the output's name."""
-        source, result = node.inputs[0], node.outputs[0]
-        producer = source.inputs[0]
-        self.remove(node)
+    def bypass_backward(self, source: gs.Tensor, nodes: Sequence[gs.Node]) -> None:
+        """Takes out a run of nodes that starts at `source`; what made that makes the run's result, under the result's name."""
+        producer, result = source.inputs[0], nodes[-1].outputs[0]
+        for node in nodes:
+            self.remove(node)
         place = next(index for index, each in enumerate(producer.outputs) if each is source)
         list.__setitem__(producer.outputs, place, result)
         list.__setitem__(result.inputs, slice(None), [producer])
         list.__setitem__(source.inputs, slice(None), [])
+
+    def bypass_forward(self, source: gs.Tensor, nodes: Sequence[gs.Node]) -> None:
+        """Takes out a run of nodes that starts at `source`; what read the run's result reads `source`."""
+        result = nodes[-1].outputs[0]
+        readers = list({id(node): node for node in self.readers(result)}.values())
+        for node in nodes:
+            self.remove(node)
+        for node in readers:
+            for index, each in enumerate(node.inputs):
+                if each is result:
+                    self.set_input(node, index, source)
 
     # -- building -----------------------------------------------------------------------------------------------------
 

@@ -1,38 +1,30 @@
 """Decides: one verdict for every normalization. The folds are made on the view; the model itself is not touched.
 
-Each normalization is tried in graph order, so that in a chain the first one is gone when the second is looked at, and their
-maps meet in float64 before anything is rounded. A route is followed upwards from the normalization until every branch of it
-has ended in a linear operator; its edits are carried out only when the whole route stands.
+Backward folds are tried in graph order and forward ones in reverse, so that in a chain each map is gone when the next one is
+looked at, and maps that meet compose in float64 before anything is rounded. This goes on until nothing folds any more; what then
+still stands is merged into a neighbouring BatchNormalization where there is one.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
-import onnx_graphsurgeon as gs
+import numpy as np
 
 from bnfold.context import Context
-from bnfold.edits import Edit, Map, MapInput, SetAttribute, SetConstant, Step
+from bnfold.edits import AddOutput, MapInput, SetAttribute, SetConstant
 from bnfold.graph import View, describe
-from bnfold.ops import BACKWARD, LINEAR
 from bnfold.ops.passing import is_training_dropout
-from bnfold.sites import Site, find_sites
+from bnfold.route import Route, find_backward, find_forward
+from bnfold.sites import Site, find_sites, site_map
 from bnfold.verdict import Fold, Note, Plan, Reason, Refusal, Verdict
-from bnfold.weights import FLOAT_TYPES, Computed, Scaled, Weight, rounding_of
+from bnfold.weights import FLOAT_TYPES, Computed, Scaled
 
-
-@dataclass(frozen=True, eq=False)
-class _Route:
-    """A way for a map to leave the graph: what changes, who takes it, and the offset that an Add must keep."""
-
-    edits: tuple[Edit, ...]
-    takers: tuple[gs.Node, ...]
-    offset: Computed | None
-    notes: tuple[Note, ...] = ()
+_NEARLY_FOLDED = {"BNF006", "BNF008", "BNF010", "BNF011", "BNF012", "BNF018", "BNF020"}
+"""Reasons that say more than "nothing linear stands there": the way led up to an operator that could have taken the map."""
 
 
 def plan_folds(context: Context, keep: Sequence[str] = (), only: Sequence[str] = ()) -> Plan:
@@ -44,22 +36,52 @@ def plan_folds(context: Context, keep: Sequence[str] = (), only: Sequence[str] =
         only: glob patterns; when given, all others stay.
     """
     before = _count(context.view)
-    notes = tuple(_dropout_notes(context))
-    verdicts: list[Verdict] = []
-    for site in list(find_sites(context)):
-        route = _kept(site, keep, only) or _find_route(context, site)
-        if isinstance(route, Reason):
-            verdicts.append(Refusal(site.normalization, route.code, route.sentence, route.remedy, site.notes))
-            continue
-        _commit(context.view, site, route)
-        takers = tuple(dict.fromkeys(describe(each) for each in route.takers))
-        verdicts.append(Fold(site.normalization, takers, site.notes + route.notes))
+    dropouts = tuple(_dropout_notes(context))
+    sites = find_sites(context)
+    verdicts: dict[int, Verdict] = {}
+    standing: list[tuple[int, Site]] = []
+    for place, site in enumerate(sites):
+        kept = _kept(site, keep, only)
+        if kept is None:
+            standing.append((place, site))
+        else:
+            verdicts[place] = _refusal(site, kept)
+    _fold_all(context, standing, verdicts)
+    for place, site in standing:
+        if place not in verdicts and _is_normalization(context, site):
+            verdicts[place] = _refusal(site, _reason(context, site))
     _prune(context)
-    return Plan(tuple(verdicts), before, _count(context.view), (*notes, *_copy_notes(context.view)))
+    ordered = tuple(verdicts[place] for place in sorted(verdicts))
+    return Plan(ordered, before, _count(context.view), (*dropouts, *_copy_notes(context.view)))
+
+
+def _fold_all(context: Context, sites: list[tuple[int, Site]], verdicts: dict[int, Verdict]) -> None:
+    standing = sites
+    for merging in (False, True):
+        count = -1
+        while count != len(standing):
+            count = len(standing)
+            standing = [each for each in standing if not _fold(context, each, verdicts, False, merging)]
+            standing = [each for each in reversed(standing) if not _fold(context, each, verdicts, True, merging)][::-1]
+
+
+def _fold(context: Context, standing: tuple[int, Site], verdicts: dict[int, Verdict], forward: bool, merging: bool) -> bool:
+    place, site = standing
+    route = find_forward(context, site, merging) if forward else find_backward(context, site, merging)
+    if isinstance(route, Reason):
+        return False
+    if route.added_nodes:  # the other way may leave less behind
+        other = find_backward(context, site, merging) if forward else find_forward(context, site, merging)
+        if isinstance(other, Route) and other.added_nodes < route.added_nodes:
+            route = other
+    _commit(context.view, site, route)
+    takers = tuple(dict.fromkeys(describe(each) for each in route.takers))
+    verdicts[place] = Fold(site.normalization, takers, site.notes + route.notes)
+    return True
 
 
 def _kept(site: Site, keep: Sequence[str], only: Sequence[str]) -> Reason | None:
-    names = (site.normalization.name, site.normalization.output)
+    names = {site.normalization.output, *(node.name for node in site.nodes if node.name)}
     for pattern in keep:
         if any(fnmatchcase(name, pattern) for name in names):
             return Reason("BNF021", f"it matches --keep {pattern}")
@@ -68,97 +90,41 @@ def _kept(site: Site, keep: Sequence[str], only: Sequence[str]) -> Reason | None
     return None
 
 
-def _find_route(context: Context, site: Site) -> _Route | Reason:
-    if isinstance(site.map, Reason):
-        return site.map
-    edits: list[Edit] = []
-    takers: list[gs.Node] = []
-    leaves_offset = False
-    pending: list[tuple[gs.Node, int, Map]] = [(site.node, 0, site.map)]
-    while pending:
-        reader, index, map_ = pending.pop()
-        step = _step_backward(context, reader, index, map_)
-        if isinstance(step, Reason):
-            return step
-        producer = reader.inputs[index].inputs[0]
-        if context.view.op_type(producer) in LINEAR:
-            takers.append(producer)
-        edits += step.edits
-        leaves_offset |= step.leaves_offset
-        pending += [(producer, place, onward) for place, onward in step.onward]
-    offset = _offset_beside(context, site, edits) if leaves_offset else None
-    return _checked(site, _Route(tuple(edits), tuple(takers), offset))
+def _is_normalization(context: Context, site: Site) -> bool:
+    """Whether a site that stays deserves a word: a BatchNormalization does, a bias or a factor for all elements does not."""
+    if context.view.op_type(site.nodes[0]) == "BatchNormalization":
+        return True
+    map_ = site_map(context, site)
+    return not isinstance(map_, Reason) and bool(map_.axes) and bool(np.any(map_.affine.scale != 1))
 
 
-def _step_backward(context: Context, reader: gs.Node, index: int, map_: Map) -> Step | Reason:
-    """Asks the producer of what `reader` reads to let the map through, once nothing else can notice."""
-    view, tensor = context.view, reader.inputs[index]
-    producer = view.producer(tensor)
-    if producer is None or context.constants.is_constant(tensor):
-        return Reason("BNF005", f"no linear operator stands before it: `{tensor.name}` is an input of the graph")
-    if view.scope(producer) is not view.scope(reader):
-        return Reason("BNF004", f"`{tensor.name}` comes from outside the body, where {describe(producer)} makes it")
-    op_type = view.op_type(producer)
-    if op_type not in BACKWARD:
-        return Reason("BNF005", f"{describe(producer)} stands between it and any linear operator")
-    if producer.outputs[0] is not tensor:
-        return Reason("BNF005", f"`{tensor.name}` is a side output of {describe(producer)}")
-    shared = context.other_readers(tensor, reader)
-    if shared is not None:
-        return shared
-    reference = view.attribute_reference(producer)
-    if reference:
-        return Reason("BNF006", f"attribute `{reference}` of {describe(producer)} is set by the function's caller")
-    if len(producer.inputs) < 2 and op_type in LINEAR:
-        return Reason("BNF006", f"{describe(producer)} has no weight")
-    return BACKWARD[op_type](context, producer, map_)
+def _reason(context: Context, site: Site) -> Reason:
+    backward, forward = find_backward(context, site), find_forward(context, site)
+    assert isinstance(backward, Reason)
+    assert isinstance(forward, Reason)
+    if backward.code != "BNF005" or forward.code not in _NEARLY_FOLDED or forward.sentence == backward.sentence:
+        return backward
+    return Reason(forward.code, f"{backward.sentence}; behind it, {forward.sentence}", forward.remedy)
 
 
-def _offset_beside(context: Context, site: Site, edits: list[Edit]) -> Computed:
-    """What a MatMul leaves to an Add in the normalization's place: the offset, shaped to lie on the map's axis."""
-    assert isinstance(site.map, Map)
-    rank = context.shapes.rank(site.node.inputs[0])
-    assert rank is not None, "MatMul took the scale, so the rank is known"
-    trailing = (1 for _ in range(rank - site.map.axes[0] - 1))
-    elem_type = next(edit.weight.elem_type for edit in edits if isinstance(edit, SetConstant))
-    return Computed(site.map.affine.offset.reshape(-1, *trailing), elem_type)
+def _refusal(site: Site, reason: Reason) -> Refusal:
+    return Refusal(site.normalization, reason.code, reason.sentence, reason.remedy, site.notes)
 
 
-def _checked(site: Site, route: _Route) -> _Route | Reason:
-    """Rounds every new constant once to see whether its type can hold it (BNF008) and what gets subnormal (BNF009)."""
-    notes = []
-    for edit in route.edits:
-        for weight in _new_weights(edit):
-            rounding = rounding_of(weight)
-            if rounding.overflow is not None:
-                kind = FLOAT_TYPES[weight.elem_type].name
-                found = f"a folded value of {describe(edit.node)} would be {rounding.overflow:.3g}, which {kind} cannot hold"
-                return Reason("BNF008", found)
-            if rounding.subnormal:
-                values = f"{rounding.subnormal:,} values of {describe(edit.node)}"
-                sentence = f"{values} become subnormal, which some processors compute slowly"
-                notes.append(Note("BNF009", sentence, site.normalization.name, site.normalization.scope))
-    if route.offset is not None and rounding_of(route.offset).overflow is not None:
-        return Reason("BNF008", f"its offset overflows {FLOAT_TYPES[route.offset.elem_type].name}")
-    return replace(route, notes=tuple(notes))
-
-
-def _new_weights(edit: Edit) -> tuple[Weight, ...]:
-    if isinstance(edit, SetConstant):
-        return (edit.weight,)
-    return (edit.scale, edit.offset) if isinstance(edit, MapInput) else ()
-
-
-def _commit(view: View, site: Site, route: _Route) -> None:
+def _commit(view: View, site: Site, route: Route) -> None:
     for edit in route.edits:
         if isinstance(edit, SetConstant):
             _set_constant(view, edit)
         elif isinstance(edit, SetAttribute):
             view.set_attribute(edit.node, edit.name, edit.value)
+        elif isinstance(edit, AddOutput):
+            view.insert_behind(edit.node, "Add", view.new_constant(edit.offset, f"{edit.node.outputs[0].name}_offset"))
         else:
             _map_input(view, edit)
-    if route.offset is None:
-        view.bypass_backward(site.node)
+    if route.forward:
+        view.bypass_forward(site.source, site.nodes)
+    elif route.offset is None:
+        view.bypass_backward(site.source, site.nodes)
     else:
         _replace_by_add(view, site, route.offset)
 
@@ -173,23 +139,24 @@ def _set_constant(view: View, edit: SetConstant) -> None:
 
 def _map_input(view: View, edit: MapInput) -> None:
     tensor, base = edit.node.inputs[edit.index], edit.node.inputs[edit.index].name
-    for op_type, weight, suffix in (("Mul", edit.scale, "scale"), ("Add", edit.offset, "offset")):
-        mapped = view.new_variable(f"{base}_{suffix}d" if suffix == "scale" else f"{base}_folded")
-        view.insert_before(edit.node, op_type, [tensor, view.new_constant(weight, f"{base}_{suffix}")], mapped)
+    for op_type, weight, made in (("Mul", edit.scale, "scaled"), ("Add", edit.offset, "folded")):
+        mapped = view.new_variable(f"{base}_{made}")
+        view.insert_before(edit.node, op_type, [tensor, view.new_constant(weight, f"{mapped.name}_{op_type.lower()}")], mapped)
         tensor = mapped
     view.set_input(edit.node, edit.index, tensor)
 
 
 def _replace_by_add(view: View, site: Site, offset: Computed) -> None:
-    assert isinstance(site.map, Map)
-    node = site.node
-    source, result = node.inputs[0], node.outputs[0]
-    view.remove(node)
+    """A MatMul has no bias: what is left of the normalization is an Add, under the same output name."""
+    last = site.nodes[-1]
+    result = site.result
+    for node in site.nodes:
+        view.remove(node)
     constant = view.new_constant(offset, f"{site.normalization.name}_offset")
-    added = view.insert_before(node, "Add", [source, constant], result)
-    if view.opset(node) < 7:
+    added = view.insert_before(last, "Add", [site.source, constant], result)
+    if view.opset(last) < 7:
         view.set_attribute(added, "broadcast", 1)
-        view.set_attribute(added, "axis", site.map.axes[0])
+        view.set_attribute(added, "axis", 1)
 
 
 def _prune(context: Context) -> None:
@@ -211,7 +178,7 @@ def _count(view: View) -> dict[str, int]:
     return dict(sorted(Counter(view.op_type(node) for node in view.nodes()).items()))
 
 
-def _copy_notes(view: View) -> Iterable[Note]:
+def _copy_notes(view: View) -> Iterator[Note]:
     first: dict[int, tuple[bytes, ...]] = {}
     for node in view.nodes():
         for tensor in node.inputs:

@@ -1,4 +1,4 @@
-"""Finds the normalizations of a model: every BatchNormalization, in every form it has had since opset 1.
+"""Finds the normalizations of a model: every BatchNormalization, in every form it has had, and those written in primitives.
 
 | opset  | inference mode is said by                        | statistics                                        |
 |--------|--------------------------------------------------|---------------------------------------------------|
@@ -9,6 +9,8 @@
 
 Source: ONNX operator BatchNormalization, versions 1, 6, 7, 9, 14, 15. That naming the other outputs means training from
 opset 7 to 13 is also what onnxruntime 1.31 does: with five outputs named it uses batch statistics, read or not.
+
+A run of Mul, Add, Sub, Div and Neg with constants, each read by the next one only, is one affine map as well.
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from bnfold.affine import Affine
+from bnfold.affine import Affine, Float64
 from bnfold.context import Context
 from bnfold.edits import Map
 from bnfold.graph import describe
 from bnfold.verdict import Normalization, Note, Reason
+from bnfold.weights import Weight
 
 _PARAMETERS = ("scale", "B", "input_mean", "input_var")
+_PRIMITIVES = {"Add", "Div", "Mul", "Neg", "Sub"}
+_DAMAGED = "The model is damaged: export it again."
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,40 +38,57 @@ class Site:
     """One normalization in the graph.
 
     Attributes:
-        node: the BatchNormalization.
-        map: its affine map, or why it has none.
+        nodes: the nodes that form it, in order: a BatchNormalization, or a run of primitives.
+        source: the tensor that it maps.
         normalization: what is said of it.
         notes: remarks on its parameters.
     """
 
-    node: gs.Node
-    map: Map | Reason
+    nodes: tuple[gs.Node, ...]
+    source: gs.Tensor
     normalization: Normalization
     notes: tuple[Note, ...]
 
+    @property
+    def result(self) -> gs.Tensor:
+        """The tensor that it makes."""
+        return self.nodes[-1].outputs[0]
 
-def find_sites(context: Context) -> Iterator[Site]:
-    """Every BatchNormalization of every scope, in graph order."""
+
+def find_sites(context: Context) -> list[Site]:
+    """Every BatchNormalization and every run of primitives of every scope, in graph order."""
+    found: list[Site] = []
+    taken: set[int] = set()
     for node in context.view.nodes():
         if context.view.op_type(node) == "BatchNormalization":
-            yield _site(context, node)
+            found.append(_batch_normalization_site(context, node))
+        elif id(node) not in taken and isinstance(_primitive_map(context, node), Map):
+            run = list(_run_from(context, node))
+            taken |= {id(each) for each in run}
+            found.append(_run_site(context, run))
+    return found
 
 
-def _site(context: Context, node: gs.Node) -> Site:
-    map_ = _map(context, node)
-    channels = map_.channels if isinstance(map_, Map) else None
-    normalization = _normalization(context, node, channels)
-    notes = _notes(context, node, normalization) if isinstance(map_, Map) else ()
-    return Site(node, map_, normalization, notes)
+def site_map(context: Context, site: Site) -> Map | Reason:
+    """The site's affine map as the graph stands, or why it has none. Maps of a run compose in float64."""
+    if context.view.op_type(site.nodes[0]) == "BatchNormalization":
+        return batch_normalization_map(context, site.nodes[0])
+    whole: Map | None = None
+    for node in site.nodes:
+        step = _primitive_map(context, node)
+        if isinstance(step, Reason):
+            return step
+        whole = step if whole is None else _compose(step, whole)
+    assert whole is not None
+    if not whole.affine.is_finite:
+        return Reason("BNF007", "its scale or shift is not finite")
+    return whole
 
 
-def _map(context: Context, node: gs.Node) -> Map | Reason:
+def batch_normalization_map(context: Context, node: gs.Node) -> Map | Reason:
+    """The affine map of a BatchNormalization, or why it has none (BNF001, BNF006, BNF007, BNF012)."""
     if len(node.inputs) < 5:
-        return Reason(
-            "BNF006",
-            "it has fewer than five inputs",
-            "Check the exporter: the operator needs X, scale, B, mean and var.",
-        )
+        return Reason("BNF006", "it has fewer than five inputs: X, scale, B, mean and var are needed", _DAMAGED)
     reference = context.view.attribute_reference(node)
     if reference:
         return Reason("BNF006", f"its attribute `{reference}` is set by the function's caller")
@@ -81,20 +103,33 @@ def _map(context: Context, node: gs.Node) -> Map | Reason:
         values.append(weight.values())
     if len({array.shape for array in values}) > 1:
         shapes = ", ".join(str(list(array.shape)) for array in values)
-        return Reason("BNF012", f"its parameters differ in shape: {shapes}", "The model is damaged: export it again.")
+        return Reason("BNF012", f"its parameters differ in shape: {shapes}", _DAMAGED)
     gamma, beta, mean, var = values
     per_activation = context.view.opset(node) < 9 and not context.view.attribute(node, "spatial", 1)
     if not per_activation and gamma.ndim != 1:
-        return Reason("BNF012", f"its parameters have {gamma.ndim} axes instead of one", "The model is damaged: export it again.")
-    affine = Affine.batch_normalization(gamma, beta, mean, var, _epsilon(context, node))
+        return Reason("BNF012", f"its parameters have {gamma.ndim} axes instead of one", _DAMAGED)
+    affine = Affine.batch_normalization(gamma, beta, mean, var, epsilon_of(context, node))
     if not affine.is_finite:
         return Reason("BNF007", _bad_channels(affine, var), "Recalibrate its statistics, or train the layer again.")
     return Map(affine, tuple(range(1, 1 + gamma.ndim)))
 
 
+def epsilon_of(context: Context, node: gs.Node) -> float:
+    """A BatchNormalization's epsilon: the float32 value of the attribute, 1e-5 by default."""
+    return float(context.view.attribute(node, "epsilon", float(np.float32(1e-5))))
+
+
+def _batch_normalization_site(context: Context, node: gs.Node) -> Site:
+    map_ = batch_normalization_map(context, node)
+    channels = map_.channels if isinstance(map_, Map) else None
+    epsilon = float(str(np.float32(epsilon_of(context, node))))
+    normalization = _describe(context, (node,), node.inputs[0], channels, epsilon)
+    notes = tuple(_statistics_notes(context, node, normalization)) if isinstance(map_, Map) else ()
+    return Site((node,), node.inputs[0], normalization, notes)
+
+
 def _training_mode(context: Context, node: gs.Node) -> Reason | None:
     view, opset = context.view, context.view.opset(node)
-    remedy = "Call eval() on the module and export it again, or recalibrate."
     if opset < 7:
         training, sign = not view.attribute(node, "is_test", 0), "`is_test` is not set"
     elif opset < 14:
@@ -102,51 +137,125 @@ def _training_mode(context: Context, node: gs.Node) -> Reason | None:
         training, sign = bool(named), f"its training outputs are named ({', '.join(named)})"
     else:
         training, sign = bool(view.attribute(node, "training_mode", 0)), "`training_mode` is 1"
-    return (
-        Reason("BNF001", f"it is in training mode: {sign}, so it uses the statistics of each batch", remedy) if training else None
-    )
+    if not training:
+        return None
+    found = f"it is in training mode: {sign}, so it uses the statistics of each batch"
+    return Reason("BNF001", found, "Call eval() on the module and export it again, or recalibrate.")
 
 
-def _epsilon(context: Context, node: gs.Node) -> float:
-    return float(context.view.attribute(node, "epsilon", float(np.float32(1e-5))))
-
-
-def _bad_channels(affine: Affine, var: np.ndarray) -> str:
-    bad = ~(np.isfinite(affine.scale) & np.isfinite(affine.center) & np.isfinite(affine.shift))
-    first = int(np.flatnonzero(bad)[0])
-    return (
-        f"{int(bad.sum())} of its {bad.size} channels have no finite scale and shift; "
+def _bad_channels(affine: Affine, var: Float64) -> str:
+    good = np.isfinite(affine.scale) & np.isfinite(affine.center) & np.isfinite(affine.shift)
+    first = int(np.flatnonzero(~good)[0])
+    return f"{int((~good).sum())} of its {good.size} channels have no finite scale and shift; " + (
         f"channel {first} has variance {var.ravel()[first]:.3g}"
     )
 
 
-def _notes(context: Context, node: gs.Node, normalization: Normalization) -> tuple[Note, ...]:
-    mean, var = (context.float_weight(each) for each in node.inputs[3:5])
-    assert not isinstance(mean, Reason)
-    assert not isinstance(var, Reason)
+def _statistics_notes(context: Context, node: gs.Node, normalization: Normalization) -> Iterator[Note]:
+    mean, var = (context.constants.weight(each) for each in node.inputs[3:5])
+    assert mean is not None
+    assert var is not None
     means, variances = mean.values(), var.values()
     if not means.any() and (variances == 1).all():
         sentence = "running statistics look untrained: mean 0 and variance 1 everywhere"
     elif variances.size and not variances.any():
         sentence = "running statistics look empty: variance 0 everywhere"
     else:
-        return ()
-    return (Note("BNF017", sentence, normalization.name, normalization.scope),)
+        return
+    yield Note("BNF017", sentence, normalization.name, normalization.scope)
 
 
-def _normalization(context: Context, node: gs.Node, channels: int | None) -> Normalization:
-    view, output = context.view, node.outputs[0]
-    producer = view.producer(node.inputs[0]) if node.inputs else None
+def _run_from(context: Context, first: gs.Node) -> Iterator[gs.Node]:
+    node: gs.Node | None = first
+    while node is not None:
+        yield node
+        readers = list(context.view.readers(node.outputs[0]))
+        follower = readers[0] if len(readers) == 1 and id(node.outputs[0]) not in context.view.escaping else None
+        joins = follower is not None and context.view.scope(follower) is context.view.scope(node)
+        node = follower if joins and isinstance(_primitive_map(context, follower), Map) else None
+
+
+def _run_site(context: Context, run: list[gs.Node]) -> Site:
+    source = run[0].inputs[_data_place(context, run[0])]
+    maps = (_primitive_map(context, node) for node in run)
+    channels = max(each.channels for each in maps if isinstance(each, Map))
+    return Site(tuple(run), source, _describe(context, tuple(run), source, channels, None), ())
+
+
+def _data_place(context: Context, node: gs.Node) -> int:
+    return 1 if len(node.inputs) == 2 and context.constants.is_constant(node.inputs[0]) else 0
+
+
+def _primitive_map(context: Context, node: gs.Node) -> Map | Reason:
+    """The map of one Add, Div, Mul, Neg or Sub with a constant, or why it is none."""
+    op_type = context.view.op_type(node)
+    if op_type not in _PRIMITIVES or context.constants.is_plumbing(node):
+        return Reason("BNF005", f"{describe(node)} is no affine map")
+    if op_type == "Neg":
+        return Map(Affine.of(-1.0), ())
+    place = _data_place(context, node)
+    if len(node.inputs) != 2 or (op_type == "Div" and place == 1):
+        return Reason("BNF005", f"{describe(node)} is no affine map")
+    constant = context.float_weight(node.inputs[1 - place])
+    if isinstance(constant, Reason):
+        return constant
+    axes = _constant_axes(context, node, place, constant)
+    if isinstance(axes, Reason):
+        return axes
+    values = constant.values().reshape([extent for extent in constant.shape if extent != 1])
+    return Map(_primitive_affine(op_type, values, reversed_=place == 1), axes)
+
+
+def _primitive_affine(op_type: str, values: Float64, reversed_: bool) -> Affine:
+    if op_type == "Add":
+        return Affine.of(1.0, 0.0, values)
+    if op_type == "Sub":
+        return Affine.of(-1.0, 0.0, values) if reversed_ else Affine.of(1.0, values)
+    with np.errstate(all="ignore"):
+        return Affine.of(values if op_type == "Mul" else 1.0 / values)
+
+
+def _constant_axes(context: Context, node: gs.Node, place: int, constant: Weight) -> tuple[int, ...] | Reason:
+    """The data's axes along which the constant varies. One that broadcasts the data up is no map of the data."""
+    extents = context.shapes.extents(node.inputs[place])
+    if all(extent == 1 for extent in constant.shape) and (len(constant.shape) < 2 or extents is not None):
+        fits = len(constant.shape) < 2 or (extents is not None and len(constant.shape) <= len(extents))
+        return () if fits else Reason("BNF012", f"the constant of {describe(node)} has more axes than what it meets")
+    if extents is None:
+        return Reason("BNF018", f"the shape of what {describe(node)} reads is not known", "Give the graph's inputs a shape.")
+    first = len(extents) - len(constant.shape)
+    if context.view.opset(node) < 7 and context.view.attribute(node, "axis") is not None:
+        first = int(context.view.attribute(node, "axis")) % max(1, len(extents))  # broadcasting before opset 7
+    axes = tuple(first + offset for offset, extent in enumerate(constant.shape) if extent != 1)
+    if first < 0 or any(extents[axis] != constant.shape[axis - first] for axis in axes):
+        return Reason("BNF012", f"the constant of {describe(node)} is not proved to have the extents of what it meets")
+    return axes
+
+
+def _compose(outer: Map, inner: Map) -> Map:
+    """`outer ∘ inner` on the union of their axes."""
+    axes = tuple(sorted({*outer.axes, *inner.axes}))
+    rank = axes[-1] + 1 if axes else 0
+    both = outer.over(rank).after(inner.over(rank))
+    shape = [both.shape[axis] for axis in axes]
+    return Map(Affine.of(*(array.reshape(shape) for array in both.arrays)), axes)
+
+
+def _describe(
+    context: Context, nodes: tuple[gs.Node, ...], source: gs.Tensor, channels: int | None, epsilon: float | None
+) -> Normalization:
+    view, output = context.view, nodes[-1].outputs[0]
+    producer = view.producer(source)
     readers = [describe(each) for each in view.readers(output)]
     if id(output) in view.escaping:
         readers.append("graph output")
     return Normalization(
-        name=node.name or output.name,
-        scope=view.scope(node).name,
-        op_type="BatchNormalization",
+        name=nodes[-1].name or output.name,
+        scope=view.scope(nodes[0]).name,
+        op_type=", ".join(node.op for node in nodes),
         output=output.name,
         producer=describe(producer) if producer is not None else "",
         readers=tuple(readers),
         channels=channels,
-        epsilon=float(str(np.float32(_epsilon(context, node)))),
+        epsilon=epsilon,
     )

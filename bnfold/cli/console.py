@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from bnfold.report.page import Role, Style, plain
+from bnfold.report.page import Role, Style, clean, plain
 from bnfold.report.write import as_json
 
 _ROLES: dict[Role, dict[str, Any]] = {
@@ -61,6 +61,7 @@ def refuse_both(quiet: bool, verbose: bool) -> None:
 def working(message: str, *, quiet: bool = False) -> Iterator[None]:
     """While the block runs: `message` on a terminal, and whatever libraries print on stdout goes to stderr instead."""
     visible = not quiet and sys.stderr.isatty()
+    message = clean(message)[: shutil.get_terminal_size().columns - 1]  # on one line, or it could not be erased
     if visible:
         click.echo(message, err=True, nl=False)
     try:

@@ -11,7 +11,7 @@ from bnfold.cli import console
 _EXAMPLES = """\b
 Examples:
   bnfold inspect model.onnx -v
-  bnfold inspect model.onnx --json | jq '.plan.verdicts[] | select(.kind == "refusal")'"""
+  bnfold inspect model.onnx --json | jq '.plan.verdicts[].kind'"""
 
 
 @click.command(short_help="Say what would fold, what would stay, and why.", epilog=_EXAMPLES)

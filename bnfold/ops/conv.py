@@ -1,33 +1,74 @@
 """Conv.
 
-Before      y = a·(Conv(x, W, b) − c) + t
-After       y = Conv(x, W·a, a·(b − c) + t)
-Algebra     convolution is linear in W and b for every padding, stride, dilation and group: out channel o reads W[o] and b[o].
-Conditions  W constant; the map lies on axis 1 and has W.shape[0] channels.
+Backward    y = a·(Conv(x, W, b) − c) + t     becomes   Conv(x, W·a, a·(b − c) + t)
+Forward     y = Conv(a·x + o, W, b)           becomes   Conv(x, W·a, b + Σ W·o)
+Algebra     convolution is linear in W and b for every padding, stride, dilation and group. Output channel m reads W[m] and b[m];
+            input channel k of group g lies at W[m, k] for the output channels m of that group.
+Conditions  W constant; the map lies on axis 1 and has as many channels as W makes (or reads). Forward, an offset must not meet
+            zero padding: at the border a part of Σ W·o would be missing (BNF010).
 Source      ONNX operator Conv, W (M × C/group × k1 × … × kn), B (M).
 """
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
+from bnfold.affine import Affine, Float64
 from bnfold.context import Context
-from bnfold.edits import Map, SetConstant, Step
-from bnfold.ops.linear import along, map_bias, wrong_axis
+from bnfold.edits import Map, Step
+from bnfold.graph import describe
+from bnfold.ops.linear import along, map_bias, on_channels
+from bnfold.ops.weight import weight_of
 from bnfold.verdict import Reason
-from bnfold.weights import Scaled
 
 
-def backward(context: Context, node: gs.Node, map_: Map) -> Step | Reason:
+def backward(context: Context, node: gs.Node, output: int, map_: Map) -> Step | Reason:
     """Takes a map of the output into W and B."""
-    weight = context.float_weight(node.inputs[1])
+    weight = weight_of(context, node, 1)
     if isinstance(weight, Reason):
         return weight
-    reason = wrong_axis(node, map_, 1, weight.shape[0])
-    if reason is not None:
-        return reason
-    bias = map_bias(context, node, 2, map_.affine, weight)
-    if isinstance(bias, Reason):
-        return bias
-    factor = along(map_.affine.scale, 0, len(weight.shape))
-    return Step((SetConstant(node, 1, Scaled.of(weight, factor)), *bias))
+    affine = on_channels(node, map_, 1, weight.shape[0])
+    if isinstance(affine, Reason):
+        return affine
+    scaled = weight.scaled(along(affine.scale, 0, len(weight.shape)))
+    bias = map_bias(context, node, 2, affine, weight.elem_type)
+    if isinstance(scaled, Reason) or isinstance(bias, Reason):
+        return scaled if isinstance(scaled, Reason) else bias  # type: ignore[return-value]
+    return Step((*scaled, *bias))
+
+
+def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Reason:
+    """Takes a map of the input into W and B."""
+    if index != 0:
+        return Reason("BNF006", f"it makes a weight of {describe(node)}")
+    weight = weight_of(context, node, 1)
+    if isinstance(weight, Reason):
+        return weight
+    groups = int(context.view.attribute(node, "group", 1))
+    affine = on_channels(node, map_, 1, weight.shape[1] * groups)
+    if isinstance(affine, Reason):
+        return affine
+    if affine.has_offset and is_padded(context, node, weight.shape[2:]):
+        return Reason("BNF010", f"its shift would have to reach into the zero padding of {describe(node)}")
+    scaled = weight.scaled(_by_input(affine.scale, weight.shape, groups))
+    if isinstance(scaled, Reason) or not affine.has_offset:
+        return scaled if isinstance(scaled, Reason) else Step(tuple(scaled))
+    added = (weight.values() * _by_input(affine.offset, weight.shape, groups)).reshape(weight.shape[0], -1).sum(axis=1)
+    bias = map_bias(context, node, 2, Affine.of(np.ones(added.shape), 0.0, added), weight.elem_type)
+    return bias if isinstance(bias, Reason) else Step((*scaled, *bias))
+
+
+def _by_input(values: Float64, shape: tuple[int, ...], groups: int) -> Float64:
+    """One value per input channel, laid out to broadcast against W."""
+    per_group = values.reshape(groups, shape[1])
+    rows = per_group if groups == 1 else np.repeat(per_group, shape[0] // groups, axis=0)
+    return rows.reshape(*rows.shape, *(1 for _ in shape[2:]))
+
+
+def is_padded(context: Context, node: gs.Node, kernel: tuple[int, ...]) -> bool:
+    """Whether a Conv may read zeros around its input."""
+    auto_pad = context.view.attribute(node, "auto_pad", b"NOTSET")
+    if auto_pad in (b"SAME_UPPER", b"SAME_LOWER"):
+        return any(extent != 1 for extent in kernel)  # a kernel of one needs none, whatever the stride
+    return auto_pad != b"VALID" and any(context.view.attribute(node, "pads", ()))

@@ -1,10 +1,11 @@
 """ConvTranspose.
 
-Before      y = a·(ConvTranspose(x, W, b) − c) + t
-After       y = ConvTranspose(x, W·a, a·(b − c) + t)
+Backward    y = a·(ConvTranspose(x, W, b) − c) + t    becomes   ConvTranspose(x, W·a, a·(b − c) + t)
+Forward     y = ConvTranspose(a·x, W, b)              becomes   ConvTranspose(x, W·a, b)
 Algebra     linear in W and b. W is laid out (C × M/group × k1 × … × kn): input channel i of group g feeds the output channels
-            g·M/group … (g + 1)·M/group − 1 only, so row i of W meets that slice of the scale.
-Conditions  W constant; the map lies on axis 1 and has W.shape[1]·group channels.
+            g·M/group … (g + 1)·M/group − 1 only, so row i of W meets that slice of an output's scale.
+Conditions  W constant; the map lies on axis 1 and has M (or C) channels. Forward there must be no offset, since how many of the
+            kernel's taps reach an output pixel depends on where it is (BNF010).
 Source      ONNX operator ConvTranspose.
 """
 
@@ -14,30 +15,45 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from bnfold.context import Context
-from bnfold.edits import Map, SetConstant, Step
+from bnfold.edits import Map, Step
 from bnfold.graph import describe
-from bnfold.ops.linear import map_bias, wrong_axis
+from bnfold.ops.linear import along, map_bias, on_channels
+from bnfold.ops.weight import weight_of
 from bnfold.verdict import Reason
-from bnfold.weights import Scaled
 
 
-def backward(context: Context, node: gs.Node, map_: Map) -> Step | Reason:
+def backward(context: Context, node: gs.Node, output: int, map_: Map) -> Step | Reason:
     """Takes a map of the output into W and B."""
-    weight = context.float_weight(node.inputs[1])
+    weight = weight_of(context, node, 1)
     if isinstance(weight, Reason):
         return weight
     groups = int(context.view.attribute(node, "group", 1))
     inputs, outputs_per_group, *kernel = weight.shape
     if groups < 1 or inputs % groups:
         return Reason("BNF012", f"{describe(node)} has {inputs} input channels, which {groups} groups do not divide")
-    reason = wrong_axis(node, map_, 1, outputs_per_group * groups)
-    if reason is not None:
-        return reason
-    bias = map_bias(context, node, 2, map_.affine, weight)
-    if isinstance(bias, Reason):
-        return bias
-    factor = map_.affine.scale.reshape(groups, outputs_per_group)
-    if groups > 1:
-        factor = np.repeat(factor, inputs // groups, axis=0)
-    factor = factor.reshape(*factor.shape, *(1 for _ in kernel))
-    return Step((SetConstant(node, 1, Scaled.of(weight, factor)), *bias))
+    affine = on_channels(node, map_, 1, outputs_per_group * groups)
+    if isinstance(affine, Reason):
+        return affine
+    factor = affine.scale.reshape(groups, outputs_per_group)
+    rows = factor if groups == 1 else np.repeat(factor, inputs // groups, axis=0)
+    scaled = weight.scaled(rows.reshape(*rows.shape, *(1 for _ in kernel)))
+    bias = map_bias(context, node, 2, affine, weight.elem_type)
+    if isinstance(scaled, Reason) or isinstance(bias, Reason):
+        return scaled if isinstance(scaled, Reason) else bias  # type: ignore[return-value]
+    return Step((*scaled, *bias))
+
+
+def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Reason:
+    """Takes the scale of a map of the input into W."""
+    if index != 0:
+        return Reason("BNF006", f"it makes a weight of {describe(node)}")
+    weight = weight_of(context, node, 1)
+    if isinstance(weight, Reason):
+        return weight
+    affine = on_channels(node, map_, 1, weight.shape[0])
+    if isinstance(affine, Reason):
+        return affine
+    if affine.has_offset:
+        return Reason("BNF010", f"its shift would reach some pixels of {describe(node)} more often than others")
+    scaled = weight.scaled(along(affine.scale, 0, len(weight.shape)))
+    return scaled if isinstance(scaled, Reason) else Step(tuple(scaled))

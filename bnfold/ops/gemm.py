@@ -1,11 +1,11 @@
 """Gemm.
 
-Before      y = a·(alpha·A'·B' + beta·C − c) + t
-After       y = alpha·A'·(B'·a) + (a·(beta·C − c) + t), with beta = 1
-Algebra     column n of the product reads column n of B' only. beta goes into the new C, since dividing by it would round twice
-            and fails for beta = 0.
-Conditions  B constant; the map lies on axis 1 of the (M, N) result and has N channels. C absent or constant in any shape that
-            broadcasts to (M, N); a C computed at run time is mapped there when it has no more than N elements.
+Backward    y = a·(alpha·A'·B' + beta·C − c) + t    becomes   alpha·A'·(B'·a) + (a·(beta·C − c) + t), with beta = 1
+Forward     y = alpha·(a·A' + o)·B' + beta·C        becomes   alpha·A'·(a·B') + (beta·C + alpha·o·B'), with beta = 1
+Algebra     column n of the product reads column n of B' only, and column k of A' meets row k of B'. beta goes into the new C,
+            since dividing by it would round twice and fails for beta = 0.
+Conditions  B constant; the map lies on axis 1 of the (M, N) result, or on the columns of A'. C absent or constant in any shape
+            that broadcasts to (M, N); a C computed at run time is mapped there when it has no more than N elements.
 Source      ONNX operator Gemm.
 """
 
@@ -20,60 +20,77 @@ from bnfold.affine import Affine
 from bnfold.context import Context
 from bnfold.edits import Edit, Map, SetAttribute, SetConstant, Step
 from bnfold.graph import describe
-from bnfold.ops.linear import along, bias_of, map_runtime_bias, wrong_axis
+from bnfold.ops.linear import along, bias_of, bias_values, map_runtime_bias, on_channels
+from bnfold.ops.weight import OperatorWeight, weight_of
 from bnfold.verdict import Reason
-from bnfold.weights import Computed, Scaled, Weight
+from bnfold.weights import Computed
 
 
-def backward(context: Context, node: gs.Node, map_: Map) -> Step | Reason:
+def backward(context: Context, node: gs.Node, output: int, map_: Map) -> Step | Reason:
     """Takes a map of the output into B and C."""
-    weight = context.float_weight(node.inputs[1])
+    weight = _matrix(context, node)
     if isinstance(weight, Reason):
-        return _other_side(context, node) or weight
+        return weight
     column_axis = 0 if context.view.attribute(node, "transB", 0) else 1
-    if len(weight.shape) != 2:
+    affine = on_channels(node, map_, 1, weight.shape[column_axis])
+    if isinstance(affine, Reason):
+        return affine
+    scaled = weight.scaled(along(affine.scale, column_axis, 2))
+    addend = _map_addend(context, node, affine, weight.elem_type)
+    if isinstance(scaled, Reason) or isinstance(addend, Reason):
+        return scaled if isinstance(scaled, Reason) else addend  # type: ignore[return-value]
+    return Step((*scaled, *addend))
+
+
+def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Reason:
+    """Takes a map of A into B and C."""
+    if index != 0:
+        return Reason("BNF006", f"it makes a weight of {describe(node)}")
+    weight = _matrix(context, node)
+    if isinstance(weight, Reason):
+        return weight
+    row_axis = 1 if context.view.attribute(node, "transB", 0) else 0
+    data_axis = 0 if context.view.attribute(node, "transA", 0) else 1
+    affine = on_channels(node, map_, data_axis, weight.shape[row_axis])
+    if isinstance(affine, Reason):
+        return affine
+    scaled = weight.scaled(along(affine.scale, row_axis, 2))
+    if isinstance(scaled, Reason) or not affine.has_offset:
+        return scaled if isinstance(scaled, Reason) else Step(tuple(scaled))
+    alpha = float(context.view.attribute(node, "alpha", 1.0))
+    added = alpha * (weight.values() * along(affine.offset, row_axis, 2)).sum(axis=row_axis)
+    addend = _map_addend(context, node, Affine.of(np.ones(added.shape), 0.0, added), weight.elem_type)
+    return addend if isinstance(addend, Reason) else Step((*scaled, *addend))
+
+
+def _matrix(context: Context, node: gs.Node) -> OperatorWeight | Reason:
+    weight = weight_of(context, node, 1)
+    if isinstance(weight, Reason) and context.constants.weight(node.inputs[0]) is not None:
+        left = f"the constant matrix `{node.inputs[0].name}` of {describe(node)} makes the rows"
+        return Reason("BNF012", f"{left}, and the map lies on the columns")
+    if not isinstance(weight, Reason) and len(weight.shape) != 2:
         return Reason("BNF012", f"the weight `{node.inputs[1].name}` of {describe(node)} is no matrix")
-    reason = wrong_axis(node, map_, 1, weight.shape[column_axis])
-    if reason is not None:
-        return reason
-    addend = _map_addend(context, node, map_.affine, weight)
-    if isinstance(addend, Reason):
-        return addend
-    factor = along(map_.affine.scale, column_axis, 2)
-    return Step((SetConstant(node, 1, Scaled.of(weight, factor)), *addend))
+    return weight
 
 
-def _map_addend(context: Context, node: gs.Node, affine: Affine, weight: Weight) -> list[Edit] | Reason:
+def _map_addend(context: Context, node: gs.Node, affine: Affine, elem_type: int) -> list[Edit] | Reason:
     view = context.view
     beta = float(view.attribute(node, "beta", 1.0))
+    # Before opset 7 C had to be of the result's shape unless `broadcast` was set.
     legacy: list[Edit] = [SetAttribute(node, "broadcast", 1)] if view.opset(node) < 7 else []
     unit_beta: list[Edit] = [SetAttribute(node, "beta", 1.0)] if beta != 1.0 else []
-    tensor = bias_of(node, 2)
-    addend = context.float_weight(tensor) if tensor is not None and beta != 0.0 else None
-    if isinstance(addend, Reason):
+    tensor = bias_of(node, 2) if beta != 0.0 else None
+    values = bias_values(context, tensor) if tensor is not None else np.zeros(affine.shape)
+    if isinstance(values, Reason):
         if not _is_small(context, tensor, affine.shape[0]):
-            return Reason(
-                "BNF006",
-                f"the addend `{node.inputs[2].name}` of {describe(node)} is computed at run time and is not known to be a "
-                f"vector: mapping it there would cost as much as the normalization",
-            )
-        mapped = map_runtime_bias(context, node, 2, affine, weight, gain=beta)
+            what = f"the addend `{node.inputs[2].name}` of {describe(node)} is computed at run time"
+            return Reason("BNF006", f"{what} and is not known to be a vector: mapping it would cost what the map costs now")
+        mapped = map_runtime_bias(context, node, 2, affine, elem_type, gain=beta)
         return mapped if isinstance(mapped, Reason) else [*mapped, *unit_beta]
-    values = beta * addend.values() if addend is not None else np.zeros(affine.shape)
-    return [SetConstant(node, 2, Computed(affine(values), weight.elem_type)), *unit_beta, *legacy]
+    return [SetConstant(node, 2, Computed(affine(beta * values), elem_type)), *unit_beta, *legacy]
 
 
 def _is_small(context: Context, tensor: gs.Tensor | None, columns: int) -> bool:
     extents = context.shapes.extents(tensor) if tensor is not None else None
-    if extents is None or not all(isinstance(extent, int) for extent in extents):
-        return False
-    return math.prod(extent for extent in extents if isinstance(extent, int)) <= columns
-
-
-def _other_side(context: Context, node: gs.Node) -> Reason | None:
-    if context.constants.weight(node.inputs[0]) is None:
-        return None
-    return Reason(
-        "BNF012",
-        f"the constant matrix `{node.inputs[0].name}` of {describe(node)} makes the rows, and the map lies on the columns",
-    )
+    known = [extent for extent in extents or () if isinstance(extent, int)]
+    return extents is not None and len(known) == len(extents) and math.prod(known) <= columns

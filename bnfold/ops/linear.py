@@ -1,4 +1,4 @@
-"""What Conv, ConvTranspose and Gemm share: one channel axis to check and a bias to map."""
+"""What the linear operators share: finding the map's channels, and mapping a bias."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from bnfold.affine import Affine, Float64
 from bnfold.context import Context
 from bnfold.edits import Edit, Map, MapInput, SetConstant
 from bnfold.graph import describe
+from bnfold.ops.weight import dequantized
 from bnfold.verdict import Reason
-from bnfold.weights import Computed, Weight
+from bnfold.weights import Computed
 
 
-def wrong_axis(node: gs.Node, map_: Map, axis: int, channels: int) -> Reason | None:
-    """Why `map_` does not lie on the operator's channel axis (BNF012, BNF014); None where it does."""
+def on_channels(node: gs.Node, map_: Map, axis: int, channels: int) -> Affine | Reason:
+    """The map as one value per channel of the operator, shape (channels,), or why it lies elsewhere (BNF012, BNF014)."""
+    if not map_.axes:
+        return Affine.of(*(np.broadcast_to(array, (channels,)) for array in map_.affine.arrays))
     if len(map_.axes) > 1:
-        return Reason("BNF014", f"it has statistics for every position, and {describe(node)} has one weight per channel")
+        return Reason("BNF014", f"it has a value for every position, and {describe(node)} has one weight per channel")
     if map_.axes != (axis,):
         return Reason("BNF012", f"it maps axis {map_.axes[0]}, and the channels of {describe(node)} lie on axis {axis}")
     if map_.channels != channels:
-        return Reason("BNF012", f"it has {map_.channels} channels, and {describe(node)} makes {channels}")
-    return None
+        return Reason("BNF012", f"it has {map_.channels} channels, and {describe(node)} has {channels}")
+    return map_.affine
 
 
 def bias_of(node: gs.Node, index: int) -> gs.Tensor | None:
@@ -31,28 +34,36 @@ def bias_of(node: gs.Node, index: int) -> gs.Tensor | None:
     return node.inputs[index]
 
 
-def map_bias(context: Context, node: gs.Node, index: int, affine: Affine, like: Weight) -> list[Edit] | Reason:
+def bias_values(context: Context, tensor: gs.Tensor) -> Float64 | Reason:
+    """A constant bias in float64, dequantized if need be."""
+    producer = context.view.producer(tensor)
+    if producer is not None and context.view.op_type(producer) == "DequantizeLinear":
+        bias = dequantized(context, producer)
+        return bias if isinstance(bias, Reason) else bias.values()
+    weight = context.float_weight(tensor)
+    return weight if isinstance(weight, Reason) else weight.values()
+
+
+def map_bias(context: Context, node: gs.Node, index: int, affine: Affine, elem_type: int) -> list[Edit] | Reason:
     """Edits that replace a per-channel bias `b` of shape (C,) with `affine(b)`; an absent one counts as zero."""
     tensor = bias_of(node, index)
-    if tensor is None:
-        return [SetConstant(node, index, Computed(affine(np.zeros(affine.shape)), like.elem_type))]
-    bias = context.float_weight(tensor)
-    if isinstance(bias, Reason):
-        return map_runtime_bias(context, node, index, affine, like)
-    return [SetConstant(node, index, Computed(affine(bias.values()), like.elem_type))]
+    values = bias_values(context, tensor) if tensor is not None else np.zeros(affine.shape)
+    if isinstance(values, Reason):
+        return map_runtime_bias(context, node, index, affine, elem_type)
+    return [SetConstant(node, index, Computed(affine(values), elem_type))]
 
 
 def map_runtime_bias(
-    context: Context, node: gs.Node, index: int, affine: Affine, like: Weight, gain: float = 1.0
+    context: Context, node: gs.Node, index: int, affine: Affine, elem_type: int, gain: float = 1.0
 ) -> list[Edit] | Reason:
     """The same for a bias computed at run time, `gain·scale·b + offset`, unless a caller may override it (BNF006)."""
-    reason = context.float_weight(node.inputs[index])
-    if isinstance(reason, Reason) and (reason.code != "BNF006" or id(node.inputs[index]) in context.view.overridable):
+    tensor = node.inputs[index]
+    reason = context.float_weight(tensor)
+    if isinstance(reason, Reason) and (reason.code != "BNF006" or id(tensor) in context.view.overridable):
         return reason
     if context.view.opset(node) < 7:
-        return Reason("BNF006", f"the bias `{node.inputs[index].name}` is computed at run time, before opset 7")
-    scale, offset = Computed(affine.scale * gain, like.elem_type), Computed(affine.offset, like.elem_type)
-    return [MapInput(node, index, scale, offset)]
+        return Reason("BNF006", f"the bias `{tensor.name}` is computed at run time, before opset 7")
+    return [MapInput(node, index, Computed(affine.scale * gain, elem_type), Computed(affine.offset, elem_type))]
 
 
 def along(values: Float64, axis: int, rank: int) -> Float64:

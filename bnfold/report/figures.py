@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bnfold.codes import CODES
-from bnfold.report.report import ModelFacts
+from bnfold.report.report import ModelFacts, Report
 from bnfold.verdict import Fold, Note, Plan, Refusal
 
 if TYPE_CHECKING:
     from bnfold.runtime.verify import OutputComparison, Verification
 
 NOTHING_TO_FOLD = "nothing: the model holds no normalization. It is folded already, or never had one."
+_SENTENCES_PER_CODE = 3
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Group:
 
     Attributes:
         code: the stable code.
-        headline: their sentence where all share it, otherwise the code's title.
+        headline: their sentence, with `…` for names that differ; the code's title where they say different things.
         names: which ones, without those that have none.
         remedy: what would help; "" where nothing would, or where it differs.
         count: how many.
@@ -38,14 +40,21 @@ class Group:
     count: int
 
 
+class _Row(NamedTuple):
+    code: str
+    sentence: str
+    name: str
+    remedy: str = ""
+
+
 def refusal_groups(refusals: Iterable[Refusal]) -> list[Group]:
     """The refusals by code, the most frequent first."""
-    return _groups([(one.code, one.sentence, one.normalization.name, one.remedy) for one in refusals])
+    return _groups([_Row(one.code, one.sentence, one.normalization.name, one.remedy) for one in refusals])
 
 
 def note_groups(notes: Iterable[Note]) -> list[Group]:
     """The notes by code, the most frequent first."""
-    return _groups([(note.code, note.sentence, note.node, "") for note in notes])
+    return _groups([_Row(note.code, note.sentence, note.node) for note in notes])
 
 
 def is_warning(code: str) -> bool:
@@ -53,16 +62,33 @@ def is_warning(code: str) -> bool:
     return code in CODES and CODES[code].level in ("warning", "error")
 
 
-def _groups(rows: Sequence[tuple[str, str, str, str]]) -> list[Group]:
+def _groups(rows: Sequence[_Row]) -> list[Group]:
+    """By code, and within a code by sentence where, but for the names, there are only a few different ones."""
     groups = []
-    for code, count in Counter(row[0] for row in rows).items():
-        members = [row for row in rows if row[0] == code]
-        sentences = list(dict.fromkeys(row[1] for row in members))
-        remedies = {row[3] for row in members}
-        headline = sentences[0] if len(sentences) == 1 else CODES[code].title
-        names = tuple(row[2] for row in members if row[2])
-        groups.append(Group(code, headline, names, remedies.pop() if len(remedies) == 1 else "", count))
+    for code in dict.fromkeys(row.code for row in rows):
+        members = [row for row in rows if row.code == code]
+        kinds = dict.fromkeys(_nameless(row.sentence) for row in members)
+        if len(kinds) > _SENTENCES_PER_CODE:
+            groups.append(_group(members, CODES[code].title))
+        else:
+            groups += [_group([row for row in members if _nameless(row.sentence) == kind], kind) for kind in kinds]
     return sorted(groups, key=lambda group: (-group.count, group.code))
+
+
+def _group(members: Sequence[_Row], headline: str) -> Group:
+    sentences = {row.sentence for row in members}
+    remedies = {row.remedy for row in members}
+    return Group(
+        code=members[0].code,
+        headline=sentences.pop() if len(sentences) == 1 else headline,
+        names=tuple(row.name for row in members if row.name),
+        remedy=remedies.pop() if len(remedies) == 1 else "",
+        count=len(members),
+    )
+
+
+def _nameless(sentence: str) -> str:
+    return re.sub("`[^`]*`", "`…`", sentence)
 
 
 def size(byte_count: int) -> str:
@@ -71,6 +97,12 @@ def size(byte_count: int) -> str:
         if byte_count >= divisor:
             return f"{byte_count / divisor:.1f} {unit}"
     return f"{byte_count} B"
+
+
+def resized(report: Report) -> str:
+    """The size of what was written, with the original's where it has grown by more than 1 %."""
+    after, before = report.size_after_bytes or 0, report.source.size_bytes
+    return size(after) if after <= 1.01 * before else f"{size(after)}, up from {size(before)}"
 
 
 def count(number: int, noun: str) -> str:

@@ -20,7 +20,7 @@ def optimize_markdown(report: Report) -> str:
         f"{_outcome(report)} {len(plan.folds)} of {figures.count(len(plan.verdicts), 'normalization')} folded.",
         "",
         f"* before: {_text(figures.about(report.source))}",
-        *([f"* after: {figures.size(report.size_after_bytes)}"] if report.size_after_bytes is not None else []),
+        *([f"* after: {figures.resized(report)}"] if report.written else []),
         f"* bnfold {__version__}, {report.elapsed_s:.1f} s",
     ]
     if plan.folds:
@@ -68,7 +68,7 @@ def _normalizations(report: Report) -> list[str]:
     for verdict in report.plan.verdicts:
         told = f"into {', '.join(verdict.into)}" if isinstance(verdict, Fold) else f"{verdict.code}: {verdict.sentence}"
         one = verdict.normalization
-        rows.append((_code(one.name), one.scope, one.producer, ", ".join(one.readers), told))
+        rows.append((_code(one.name), *map(_text, (one.scope, one.producer, ", ".join(one.readers), told))))
     summary = f"<details><summary>Every normalization ({len(rows)})</summary>"
     table = _table(("normalization", "scope", "reads", "read by", "verdict"), rows)
     return ["", summary, "", *table, "", "</details>"]

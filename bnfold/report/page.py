@@ -21,6 +21,7 @@ TIED = "\N{NO-BREAK SPACE}"
 
 _NARROWEST = 24
 _SEPARATOR = " · "
+_TIED_PART = 40
 
 
 def plain(text: str, role: Role) -> str:
@@ -59,9 +60,9 @@ class Page:
         Parts between ` · ` stay together, each with the dot that follows it.
         """
         parts = clean(text).split(_SEPARATOR)
-        tied = [part.replace(" ", TIED) for part in parts] if len(parts) > 1 else parts
+        tied = [part.replace(" ", TIED) if len(part) <= _TIED_PART else part for part in parts]
         wrapped = textwrap.wrap(
-            f"{TIED}· ".join(tied),
+            f"{TIED}· ".join(tied) if len(parts) > 1 else parts[0],
             max(self.width, len(later) + _NARROWEST),
             initial_indent=first,
             subsequent_indent=later,

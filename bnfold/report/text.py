@@ -229,7 +229,7 @@ def _outcome(page: Page, report: Report) -> list[str]:
         return page.entry("wrote", "nothing (dry run)")
     if report.identical:
         return page.entry("wrote", f"{report.destination}, identical to {report.source.path}")
-    written = f"{report.destination}   {figures.size(report.size_after_bytes or 0)}"
+    written = f"{report.destination}   {figures.resized(report)}"
     return page.entry("wrote", f"{written}   {report.elapsed_s:.1f} s")
 
 

@@ -99,13 +99,17 @@ class Session:
 
 
 def brief(error: Exception) -> str:
-    """Onnxruntime's message without its prefix, its source locations and line breaks, cut to one readable sentence that ends."""
+    """The message of onnxruntime without its prefix, its source locations and line breaks, cut to one sentence."""
     text = " ".join(str(error).split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"/\S+\.(?:cc|h|hpp|cpp):\d+ .*?\)(?: const)? ", "", text)
-    text = re.sub(r"^Non-zero status code returned while running (\S+) node\. Name:'(.*?)' Status Message: ", r"\1 \2: ", text)
+    text = re.sub(r"^Non-zero status code returned while running (\S+) node\. Name:'(.*?)' Status Message: ", _operator, text)
     text = text if len(text) <= _MESSAGE_CHARACTERS else text[:_MESSAGE_CHARACTERS] + " …"
     return text if text.endswith((".", "…")) else text + "."
+
+
+def _operator(found: re.Match[str]) -> str:
+    return f"{found[1]} `{found[2]}`: " if found[2] else f"{found[1]}: "
 
 
 def _opening_error(error: Exception, label: str, version: str) -> BnfoldError:
@@ -122,8 +126,6 @@ def _opening_error(error: Exception, label: str, version: str) -> BnfoldError:
         return NoKernel(f"onnxruntime {version} does not know {what}, so it cannot run the model. {_WITHOUT_RUNNING}")
     if type(error).__name__ == "NotImplemented":
         return NoKernel(f"onnxruntime {version} cannot run {label}: {brief(error)} {_WITHOUT_RUNNING}")
-    if found := re.search(r"initializer: (.+?)\. Error: .*does not exist: \"(.+?)\"", text):
-        return InputError(f"{label} needs {found[2]} (tensor `{found[1]}`), which is not there. Put it beside the model.")
     return ModelRejected(f"onnxruntime {version} does not accept {label}: {brief(error)}")
 
 
@@ -141,7 +143,7 @@ def _to_ort_value(value: Value) -> ort.OrtValue:
     import onnx
     import onnxruntime as ort
 
-    array = np.ascontiguousarray(value)
+    array = np.array(value, order="C")
     if array.dtype == ml_dtypes.bfloat16:
         bits = array.view(np.uint16)
         return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, onnx.TensorProto.BFLOAT16)

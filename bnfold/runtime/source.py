@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -60,7 +60,7 @@ class Source:
     """
 
     label: str
-    payload: Path | bytes
+    payload: Path | bytes = field(repr=False)
     folder: Path | None
     inputs: tuple[ValueSpec, ...]
     overridable: frozenset[str]
@@ -76,13 +76,16 @@ def read_source(model: ModelLike, role: str) -> Source:
         role: "original" or "candidate", for messages about a model in memory.
 
     Raises:
-        InputError: the file is missing or no ONNX model, or a model in memory is larger than 2 GB or lacks its weights.
+        InputError: a file is missing, is no ONNX model or lacks its external data, or a model in memory is larger than
+            2 GB or lacks its weights.
     """
     import onnx
 
+    from bnfold.model import Model
+
     if isinstance(model, str | os.PathLike):
         path = Path(model)
-        proto = _parse(path)
+        proto = Model.open(path).proto
         plain = _without_absent_outputs(proto)
         payload: Path | bytes = path if plain is proto else plain.SerializeToString()
         return _describe(proto, str(path), payload, path.absolute().parent)
@@ -91,8 +94,7 @@ def read_source(model: ModelLike, role: str) -> Source:
         raise InputError(f"the {role} is a {type(model).__name__}: give a path or an onnx.ModelProto.")
     if model.ByteSize() > MAX_PROTO_BYTES:
         raise InputError(f"{label} is larger than the 2 GB of one protobuf message: save it and pass the path.")
-    if absent := next((tensor.name for tensor in model.graph.initializer if _is_external(tensor)), None):
-        raise InputError(f"{label} has the weight `{absent}` in an external file: pass the path of the saved model.")
+    Model(model).check_external_data()
     return _describe(model, label, _without_absent_outputs(model).SerializeToString(), None)
 
 
@@ -106,22 +108,6 @@ def all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
                 graphs.extend(attribute.graphs)
                 if attribute.HasField("g"):
                     graphs.append(attribute.g)
-
-
-def _parse(path: Path) -> onnx.ModelProto:
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except DecodeError:
-        raise InputError(f"{path} is not an ONNX model, or was cut short: the protobuf does not parse.") from None
-    if not proto.HasField("graph"):
-        raise InputError(f"{path} is not an ONNX model: it holds no graph.")
-    return proto
 
 
 def _describe(proto: onnx.ModelProto, label: str, payload: Path | bytes, folder: Path | None) -> Source:
@@ -169,10 +155,6 @@ def _elem_text(elem_type: int) -> str:
     import onnx
 
     return str(onnx.TensorProto.DataType.Name(elem_type)).lower()
-
-
-def _is_external(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_location == tensor.EXTERNAL
 
 
 def _without_absent_outputs(proto: onnx.ModelProto) -> onnx.ModelProto:
