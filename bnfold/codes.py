@@ -528,6 +528,28 @@ y = Conv (x, W_folded, b_folded)  # without --keep""",
         ignore="Always safe: it is what you asked for.",
     ),
     Code(
+        code="BNF022",
+        title="written as primitives on request",
+        level="info",
+        meaning=(
+            "With `--no-batchnorm` a BatchNormalization that cannot be folded away is written as Mul and Add, or as an Add "
+            "alone where its scale could leave. The result is equal, and often slower where the operator exists."
+        ),
+        before="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+  r = Sigmoid (x)
+  y = BatchNormalization (r, scale, B, mean, var)
+}""",
+        after="""\
+agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+  r = Sigmoid (x)
+  m = Mul (r, scale_4x1x1)
+  y = Add (m, shift_4x1x1)
+}""",
+        remedy="Drop the option if the target has a BatchNormalization operator.",
+        ignore="Always safe: it is what you asked for.",
+    ),
+    Code(
         code="BNF030",
         title="IR version or opset too new for the installed runtime",
         level="error",
@@ -604,11 +626,11 @@ y = Log (a)""",
 noise = RandomNormalLike (x)
 y = Add (x, noise)""",
         after="""\
-noise = RandomNormalLike <seed = 1.0> (x)
-y = Add (x, noise)""",
+y = Add (x, noise)  # noise is an input now""",
         remedy=(
-            "Export in evaluation mode. Where the randomness is wanted, give the operators a `seed`, or fold with "
-            "`--no-verify` and compare distributions yourself."
+            "Export in evaluation mode. Where the randomness is wanted, feed it as an input, or fold with `--no-verify` "
+            "and compare distributions yourself. A `seed` on the operators does not help: two runs of one session still "
+            "differ."
         ),
         ignore="Never silently: without determinism nothing here was proved.",
     ),

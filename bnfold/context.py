@@ -23,9 +23,13 @@ class Context:
         proto: the model; only read.
         folder: where its external data lies.
         freeze_initializers: treat initializers that are also graph inputs as constants.
+        force: take folds that do not pay, too.
     """
 
-    def __init__(self, proto: onnx.ModelProto, folder: Path | None = None, freeze_initializers: bool = False) -> None:
+    def __init__(
+        self, proto: onnx.ModelProto, folder: Path | None = None, freeze_initializers: bool = False, force: bool = False
+    ) -> None:
+        self.force = force
         self.view = View(proto, folder, freeze_initializers)
         self.shapes = Shapes(self.view)
         self.constants = Constants(self.view, self.shapes)

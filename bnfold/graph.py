@@ -188,6 +188,11 @@ class View:
         for behind in self.appended.get(id(node), ()):
             yield from self._with_inserted(behind)
 
+    @property
+    def is_edited(self) -> bool:
+        """Whether a fold has changed anything: each one takes a node out."""
+        return bool(self.removed)
+
     # -- editing ------------------------------------------------------------------------------------------------------
 
     def fresh(self, name: str) -> str:

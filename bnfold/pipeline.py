@@ -17,7 +17,7 @@ from bnfold.apply import apply, freeze
 from bnfold.context import Context
 from bnfold.errors import InputError
 from bnfold.model import Model, external_tensors, move_into_place, staged
-from bnfold.plan import plan_folds
+from bnfold.planner import Choice, plan_folds
 from bnfold.report.report import Inspection, ModelFacts, Report
 from bnfold.verdict import Plan
 from bnfold.weights import Weight, rounded_blocks
@@ -45,7 +45,13 @@ class FoldResult:
 
 
 def fold(
-    model: ModelLike, *, freeze_initializers: bool = False, keep: Sequence[str] = (), only: Sequence[str] = ()
+    model: ModelLike,
+    *,
+    freeze_initializers: bool = False,
+    keep: Sequence[str] = (),
+    only: Sequence[str] = (),
+    force: bool = False,
+    no_batchnorm: bool = False,
 ) -> FoldResult:
     """Folds a model in memory. Needs no runtime, verifies nothing, and leaves its argument as it is.
 
@@ -54,26 +60,36 @@ def fold(
         freeze_initializers: make constants of initializers that callers could override.
         keep: glob patterns of normalizations, by node name or output name, that stay.
         only: glob patterns; when given, only matching normalizations fold.
+        force: take folds that do not pay (BNF020), too.
+        no_batchnorm: write BatchNormalizations that stay as primitives, for targets without that operator.
 
     Raises:
         InputError: the model cannot be read or is invalid.
     """
     own = _own(model)
-    context = Context(own.proto, own.folder, freeze_initializers)
-    plan_ = plan_folds(context, keep, only)
-    pending = _apply(context, plan_, freeze_initializers)
+    context = Context(own.proto, own.folder, freeze_initializers, force)
+    plan_ = plan_folds(context, Choice(keep, only, no_batchnorm))
+    pending = _apply(context, freeze_initializers)
     _load_external(own, pending)
     return FoldResult(_like(model, own.proto), plan_)
 
 
-def plan(model: ModelLike, *, freeze_initializers: bool = False, keep: Sequence[str] = (), only: Sequence[str] = ()) -> Plan:
+def plan(
+    model: ModelLike,
+    *,
+    freeze_initializers: bool = False,
+    keep: Sequence[str] = (),
+    only: Sequence[str] = (),
+    force: bool = False,
+    no_batchnorm: bool = False,
+) -> Plan:
     """Decides about every normalization of a model and changes nothing. The arguments are those of `fold`.
 
     Raises:
         InputError: the model cannot be read or is invalid.
     """
     own = Model(model) if isinstance(model, onnx.ModelProto) else _own(model)
-    return plan_folds(Context(own.proto, own.folder, freeze_initializers), keep, only)
+    return plan_folds(Context(own.proto, own.folder, freeze_initializers, force), Choice(keep, only, no_batchnorm))
 
 
 def inspect(source: str | os.PathLike[str], *, freeze_initializers: bool = False) -> Inspection:
@@ -93,6 +109,8 @@ def optimize(
     freeze_initializers: bool = False,
     keep: Sequence[str] = (),
     only: Sequence[str] = (),
+    force: bool = False,
+    no_batchnorm: bool = False,
     verify: bool = True,
     dry_run: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -109,6 +127,8 @@ def optimize(
         freeze_initializers: make constants of initializers that callers could override.
         keep: glob patterns of normalizations, by node name or output name, that stay.
         only: glob patterns; when given, only matching normalizations fold.
+        force: take folds that do not pay (BNF020), too.
+        no_batchnorm: write BatchNormalizations that stay as primitives, for targets without that operator.
         verify: run both models with onnxruntime on the same inputs; nothing is written unless they agree.
         dry_run: decide, and write nothing.
         input_shapes: input name → shape, for inputs whose dimensions the model leaves open.
@@ -127,9 +147,9 @@ def optimize(
     started = time.perf_counter()
     model, target = Model.open(Path(source)), Path(destination)
     facts = _facts(model)
-    context = Context(model.proto, model.folder, freeze_initializers)
-    plan_ = plan_folds(context, keep, only)
-    identical = not plan_.folds and not (freeze_initializers and _has_overridable(model.proto))
+    context = Context(model.proto, model.folder, freeze_initializers, force)
+    plan_ = plan_folds(context, Choice(keep, only, no_batchnorm))
+    identical = not context.view.is_edited and not (freeze_initializers and _has_overridable(model.proto))
 
     def report(verification: Verification | None = None, size: int | None = None) -> Report:
         elapsed = time.perf_counter() - started
@@ -141,7 +161,7 @@ def optimize(
         if identical:
             files = _copy(model, stage / target.name, target.parent)
         else:
-            files = model.write(stage / target.name, _apply(context, plan_, freeze_initializers))
+            files = model.write(stage / target.name, _apply(context, freeze_initializers))
         verification = None
         if verify and not identical:
             from bnfold.runtime.verify import verify as verify_models
@@ -156,10 +176,10 @@ def optimize(
         return report(verification, size)
 
 
-def _apply(context: Context, plan_: Plan, freeze_initializers: bool) -> Pending:
+def _apply(context: Context, freeze_initializers: bool) -> Pending:
     if freeze_initializers:
         freeze(context.view.proto)
-    return apply(context.view) if plan_.folds else []
+    return apply(context.view) if context.view.is_edited else []
 
 
 def _own(model: ModelLike) -> Model:

@@ -18,6 +18,8 @@ from bnfold.sites import Site, site_map
 from bnfold.verdict import Note, Reason
 from bnfold.weights import FLOAT_TYPES, Computed, Weight, rounding_of
 
+_QUANTIZING = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
+
 
 @dataclass(frozen=True, eq=False)
 class Route:
@@ -62,7 +64,7 @@ class _Search:
         merges = self.merging and op_type in MERGING
         rule = MERGING[op_type][rules is FORWARD] if merges else rules.get(op_type)
         if rule is None:
-            return Reason("BNF005", f"{describe(node)} stands between it and any linear operator")
+            return _in_the_way(context=self.context, node=node)
         reference = self.context.view.attribute_reference(node)
         if reference:
             return Reason("BNF006", f"attribute `{reference}` of {describe(node)} is set by the function's caller")
@@ -80,11 +82,19 @@ class _Search:
         return step
 
 
-def find_backward(context: Context, site: Site, merging: bool = False) -> Route | Reason:
-    """A route into the operators that make the map's source, or why there is none."""
+def find_backward(context: Context, site: Site, merging: bool = False, scale_only: bool = False) -> Route | Reason:
+    """A route into the operators that make the map's source, or why there is none.
+
+    Args:
+        context: the model.
+        site: where the map is.
+        merging: take operators of `MERGING` for an end as well.
+        scale_only: look for a way for the scale alone; the caller must keep the offset.
+    """
     map_ = site_map(context, site)
     if isinstance(map_, Reason):
         return map_
+    map_ = map_.scale_only() if scale_only else map_
     search = _Search(context, site, merging)
     pending: list[tuple[gs.Node, gs.Tensor, int, Map]] = [(site.nodes[0], site.source, -1, map_)]
     while pending:
@@ -140,6 +150,12 @@ def find_forward(context: Context, site: Site, merging: bool = False) -> Route |
     return _checked(site, Route(True, tuple(search.edits), tuple(search.takers)))
 
 
+def _in_the_way(context: Context, node: gs.Node) -> Reason:
+    if context.view.op_type(node) in _QUANTIZING:
+        return Reason("BNF013", f"{describe(node)} quantizes the values that it maps", "Fold before you quantize.")
+    return Reason("BNF005", f"{describe(node)} stands between it and any linear operator")
+
+
 def _only_for(context: Context, tensor: gs.Tensor, reader: gs.Node) -> gs.Node | Reason:
     """What makes `tensor`, if nobody but `reader` can notice when that changes."""
     view = context.view
@@ -149,7 +165,7 @@ def _only_for(context: Context, tensor: gs.Tensor, reader: gs.Node) -> gs.Node |
     if view.scope(producer) is not view.scope(reader):
         return Reason("BNF004", f"`{tensor.name}` comes from outside the body, where {describe(producer)} makes it")
     if view.op_type(producer) not in BACKWARD and view.op_type(producer) not in MERGING:
-        return Reason("BNF005", f"{describe(producer)} stands between it and any linear operator")
+        return _in_the_way(context, producer)
     return context.other_readers(tensor, reader) or producer
 
 

@@ -178,7 +178,7 @@ def _run_from(context: Context, first: gs.Node) -> Iterator[gs.Node]:
 def _run_site(context: Context, run: list[gs.Node]) -> Site:
     source = run[0].inputs[_data_place(context, run[0])]
     maps = (_primitive_map(context, node) for node in run)
-    channels = max(each.channels for each in maps if isinstance(each, Map))
+    channels = max((each.channels for each in maps if isinstance(each, Map) and len(each.axes) < 2), default=None)
     return Site(tuple(run), source, _describe(context, tuple(run), source, channels, None), ())
 
 

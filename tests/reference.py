@@ -49,9 +49,8 @@ def evaluate(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[st
     """Output name → value. Initializers that are also inputs may be fed."""
     machine = Machine({(each.domain, each.name): each for each in model.functions})
     scope = {name: _value(np.asarray(array)) for name, array in feeds.items()}
-    for value in machine.graph(model.graph, scope, _opset(model)):
-        assert value is not None
-    return {each.name: scope[each.name].array for each in model.graph.output}
+    results = machine.graph(model.graph, scope, _opset(model))
+    return {each.name: value.array for each, value in zip(model.graph.output, results, strict=True)}
 
 
 def _opset(proto: onnx.ModelProto | onnx.FunctionProto) -> int:
@@ -329,7 +328,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Neg": _plain(np.negative),
     "Pow": _plain(np.power),
     "Reciprocal": _plain(np.reciprocal),
-    "ReduceMax": lambda call, X: X.array.max(tuple(call.get("axes", range(X.array.ndim))), keepdims=bool(call.get("keepdims", 1))),
+    "ReduceMax": lambda call, X: X.array.max(
+        tuple(call.get("axes", range(X.array.ndim))), keepdims=bool(call.get("keepdims", 1))
+    ),
     "Relu": _plain(lambda x: np.maximum(x, 0)),
     "Reshape": reshape,
     "Scan": scan,

@@ -264,6 +264,21 @@ def test_unusable_report_is_refused_before_the_work(save: Callable[..., Path], t
         assert ".json, .md" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("cifar_resnet20", (), "folded   19 of 19 normalizations   (Conv 19)"),
+        ("ultraface_slim_320", (), "bnfold optimize"),
+        ("ultraface_slim_320", ("--freeze-initializers",), "folded   25 of 25 normalizations   (Conv 25)"),
+    ],
+)
+def test_real_models(shared_models: Path, tmp_path: Path, name: str, options: tuple[str, ...], words: str) -> None:
+    result = run("optimize", shared_models / f"{name}.onnx", "-o", tmp_path / "out.onnx", *options)
+    assert result.exit_code == 0
+    assert words in result.stdout
+    assert (tmp_path / "out.onnx").is_file()
+
+
 # --- inspect and verify -----------------------------------------------------------------------------------------------
 
 

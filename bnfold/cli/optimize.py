@@ -27,6 +27,8 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option("--keep", multiple=True, metavar="GLOB", help="Leave normalizations with such a name alone; repeatable.")
 @click.option("--only", multiple=True, metavar="GLOB", help="Fold only normalizations with such a name; repeatable.")
+@click.option("--force", is_flag=True, help="Take folds that would not pay, too (see BNF020).")
+@click.option("--no-batchnorm", is_flag=True, help="Write what stays as Mul and Add, for targets without the operator.")
 @click.option(
     "--freeze-initializers",
     is_flag=True,

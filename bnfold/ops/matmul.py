@@ -97,7 +97,7 @@ def _add_behind(context: Context, node: gs.Node, offset: Float64, weight: Operat
         constant = context.constants.weight(readers[0].inputs[place])
         if constant is not None and context.other_readers(result, readers[0]) is None:
             return SetConstant(readers[0], place, Computed(constant.values() + offset, constant.elem_type))
-    if weight.shape[-1] > weight.shape[-2]:
+    if weight.shape[-1] > weight.shape[-2] and not context.force:
         made = f"{describe(node)} makes {weight.shape[-1]} channels of {weight.shape[-2]}"
         return Reason("BNF020", f"{made}, so adding the offset behind it would cost more than the map", "Use --force.")
     return AddOutput(node, Computed(offset, weight.elem_type))

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
+import onnx
 
+from bnfold.affine import Float64
 from bnfold.context import Context
 from bnfold.edits import AddOutput, MapInput, SetAttribute, SetConstant
 from bnfold.graph import View, describe
@@ -27,66 +30,112 @@ _NEARLY_FOLDED = {"BNF006", "BNF008", "BNF010", "BNF011", "BNF012", "BNF018", "B
 """Reasons that say more than "nothing linear stands there": the way led up to an operator that could have taken the map."""
 
 
-def plan_folds(context: Context, keep: Sequence[str] = (), only: Sequence[str] = ()) -> Plan:
-    """Decides about every normalization and makes the folds on `context.view`.
+@dataclass(frozen=True)
+class Choice:
+    """What the user wants folded.
 
-    Args:
-        context: the model.
-        keep: glob patterns; normalizations whose name or output matches stay (BNF021).
-        only: glob patterns; when given, all others stay.
+    Attributes:
+        keep: glob patterns; normalizations whose node name or output matches stay (BNF021).
+        only: glob patterns; when there are any, all others stay.
+        no_batchnorm: write the BatchNormalizations that stay as primitives, for targets without that operator (BNF022).
     """
+
+    keep: Sequence[str] = ()
+    only: Sequence[str] = ()
+    no_batchnorm: bool = False
+
+
+def plan_folds(context: Context, choice: Choice | None = None) -> Plan:
+    """Decides about every normalization and makes the folds on `context.view`."""
+    choice = choice or Choice()
     before = _count(context.view)
     dropouts = tuple(_dropout_notes(context))
     sites = find_sites(context)
-    verdicts: dict[int, Verdict] = {}
-    standing: list[tuple[int, Site]] = []
+    kept = {place: reason for place, site in enumerate(sites) if (reason := _kept(site, choice)) is not None}
+    untouchable = {id(node) for place in kept for node in sites[place].nodes}
+    folds = _fold_all(context, sites, untouchable)
+    verdicts: list[Verdict] = []
     for place, site in enumerate(sites):
-        kept = _kept(site, keep, only)
-        if kept is None:
-            standing.append((place, site))
-        else:
-            verdicts[place] = _refusal(site, kept)
-    _fold_all(context, standing, verdicts)
-    for place, site in standing:
-        if place not in verdicts and _is_normalization(context, site):
-            verdicts[place] = _refusal(site, _reason(context, site))
+        if place in folds:
+            verdicts.append(folds[place])
+        elif place in kept or _is_normalization(context, site):
+            refusal = _refusal(site, kept.get(place) or _reason(context, site))
+            verdicts.append(_without_batchnorm(context, site, refusal) if choice.no_batchnorm else refusal)
     _prune(context)
-    ordered = tuple(verdicts[place] for place in sorted(verdicts))
-    return Plan(ordered, before, _count(context.view), (*dropouts, *_copy_notes(context.view)))
+    return Plan(tuple(verdicts), before, _count(context.view), (*dropouts, *_copy_notes(context.view)))
 
 
-def _fold_all(context: Context, sites: list[tuple[int, Site]], verdicts: dict[int, Verdict]) -> None:
+def _fold_all(context: Context, sites: list[Site], untouchable: set[int]) -> dict[int, Fold]:
+    """Folds until nothing folds any more. What folds put in may fold as well, so sites are looked up again in the end."""
+    places = {id(node): place for place, site in enumerate(sites) for node in site.nodes}
+    folds: dict[int, Fold] = {}
+    standing = sites
+    while standing:
+        free = [site for site in standing if not any(id(node) in untouchable for node in site.nodes)]
+        found = list(_fold_rounds(context, free))
+        for site, fold in found:
+            folds.update((places[id(node)], fold) for node in site.nodes if id(node) in places)
+        standing = find_sites(context) if found else []
+    return folds
+
+
+def _fold_rounds(context: Context, sites: list[Site]) -> Iterator[tuple[Site, Fold]]:
     standing = sites
     for merging in (False, True):
         count = -1
         while count != len(standing):
             count = len(standing)
-            standing = [each for each in standing if not _fold(context, each, verdicts, False, merging)]
-            standing = [each for each in reversed(standing) if not _fold(context, each, verdicts, True, merging)][::-1]
+            for forward in (False, True):
+                left: list[Site] = []
+                for site in reversed(standing) if forward else standing:
+                    fold = _fold(context, site, forward, merging)
+                    if fold is None:
+                        left.append(site)
+                    else:
+                        yield site, fold
+                standing = left[::-1] if forward else left
 
 
-def _fold(context: Context, standing: tuple[int, Site], verdicts: dict[int, Verdict], forward: bool, merging: bool) -> bool:
-    place, site = standing
+def _fold(context: Context, site: Site, forward: bool, merging: bool) -> Fold | None:
     route = find_forward(context, site, merging) if forward else find_backward(context, site, merging)
     if isinstance(route, Reason):
-        return False
+        return None
     if route.added_nodes:  # the other way may leave less behind
         other = find_backward(context, site, merging) if forward else find_forward(context, site, merging)
         if isinstance(other, Route) and other.added_nodes < route.added_nodes:
             route = other
+    takers = tuple(dict.fromkeys(describe(each, context.view.node_proto(each)) for each in route.takers))
     _commit(context.view, site, route)
-    takers = tuple(dict.fromkeys(describe(each) for each in route.takers))
-    verdicts[place] = Fold(site.normalization, takers, site.notes + route.notes)
-    return True
+    return Fold(site.normalization, takers, site.notes + route.notes)
 
 
-def _kept(site: Site, keep: Sequence[str], only: Sequence[str]) -> Reason | None:
+def _without_batchnorm(context: Context, site: Site, refusal: Refusal) -> Refusal:
+    """Writes a BatchNormalization that stays as the fewest primitives: an Add if its scale can leave, Mul and Add if not."""
+    map_, rank = site_map(context, site), context.shapes.rank(site.source)
+    if isinstance(map_, Reason) or rank is None or context.view.op_type(site.nodes[0]) != "BatchNormalization":
+        return refusal
+    weight = context.constants.weight(site.nodes[0].inputs[1])
+    elem_type = context.shapes.elem_type(site.source) or (weight.elem_type if weight is not None else onnx.TensorProto.FLOAT)
+    wide = map_.over(rank)
+    route = find_backward(context, site, scale_only=True)
+    steps = [("Mul", wide.scale, bool((wide.scale != 1).any())), ("Add", wide.offset, wide.has_offset)]
+    if isinstance(route, Route) and not route.added_nodes:
+        _make_edits(context.view, route)
+        steps = steps[1:]
+    written = [(op_type, Computed(values[0], elem_type)) for op_type, values, needed in steps if needed]
+    _replace(context.view, site, written or [("Add", Computed(np.zeros(()), elem_type))])
+    sentence = f"written as {' and '.join(op_type for op_type, _ in written)}, since no BatchNormalization was to be left"
+    note = Note("BNF022", sentence, site.normalization.name, site.normalization.scope)
+    return replace(refusal, notes=(*refusal.notes, note))
+
+
+def _kept(site: Site, choice: Choice) -> Reason | None:
     names = {site.normalization.output, *(node.name for node in site.nodes if node.name)}
-    for pattern in keep:
+    for pattern in choice.keep:
         if any(fnmatchcase(name, pattern) for name in names):
             return Reason("BNF021", f"it matches --keep {pattern}")
-    if only and not any(fnmatchcase(name, pattern) for name in names for pattern in only):
-        return Reason("BNF021", f"it matches no --only pattern ({', '.join(only)})")
+    if choice.only and not any(fnmatchcase(name, pattern) for name in names for pattern in choice.only):
+        return Reason("BNF021", f"it matches no --only pattern ({', '.join(choice.only)})")
     return None
 
 
@@ -112,6 +161,16 @@ def _refusal(site: Site, reason: Reason) -> Refusal:
 
 
 def _commit(view: View, site: Site, route: Route) -> None:
+    _make_edits(view, route)
+    if route.forward:
+        view.bypass_forward(site.source, site.nodes)
+    elif route.offset is None:
+        view.bypass_backward(site.source, site.nodes)
+    else:  # a MatMul has no bias: what is left of the normalization is an Add
+        _replace(view, site, [("Add", route.offset)])
+
+
+def _make_edits(view: View, route: Route) -> None:
     for edit in route.edits:
         if isinstance(edit, SetConstant):
             _set_constant(view, edit)
@@ -121,12 +180,6 @@ def _commit(view: View, site: Site, route: Route) -> None:
             view.insert_behind(edit.node, "Add", view.new_constant(edit.offset, f"{edit.node.outputs[0].name}_offset"))
         else:
             _map_input(view, edit)
-    if route.forward:
-        view.bypass_forward(site.source, site.nodes)
-    elif route.offset is None:
-        view.bypass_backward(site.source, site.nodes)
-    else:
-        _replace_by_add(view, site, route.offset)
 
 
 def _set_constant(view: View, edit: SetConstant) -> None:
@@ -146,17 +199,28 @@ def _map_input(view: View, edit: MapInput) -> None:
     view.set_input(edit.node, edit.index, tensor)
 
 
-def _replace_by_add(view: View, site: Site, offset: Computed) -> None:
-    """A MatMul has no bias: what is left of the normalization is an Add, under the same output name."""
-    last = site.nodes[-1]
-    result = site.result
+def _replace(view: View, site: Site, steps: Sequence[tuple[str, Computed]]) -> None:
+    """Puts primitives with constants in the place of a normalization, under the same output name."""
+    tensor, result, last = site.source, site.result, site.nodes[-1]
     for node in site.nodes:
         view.remove(node)
-    constant = view.new_constant(offset, f"{site.normalization.name}_offset")
-    added = view.insert_before(last, "Add", [site.source, constant], result)
-    if view.opset(last) < 7:
-        view.set_attribute(added, "broadcast", 1)
-        view.set_attribute(added, "axis", 1)
+    for place, (op_type, weight) in enumerate(steps):
+        legacy = view.opset(last) < 7
+        if legacy:  # broadcasting was by a contiguous run of axes from `axis` on
+            weight = Computed(_without_trailing_ones(weight.array), weight.elem_type)
+        constant = view.new_constant(weight, f"{site.normalization.name}_{op_type.lower()}")
+        made = result if place == len(steps) - 1 else view.new_variable(f"{result.name}_{op_type.lower()}")
+        node = view.insert_before(last, op_type, [tensor, constant], made)
+        if legacy:
+            view.set_attribute(node, "broadcast", 1)
+            view.set_attribute(node, "axis", 1)
+        tensor = made
+
+
+def _without_trailing_ones(values: Float64) -> Float64:
+    while values.ndim > 1 and values.shape[-1] == 1:
+        values = values[..., 0]
+    return values
 
 
 def _prune(context: Context) -> None:
