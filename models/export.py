@@ -13,15 +13,35 @@ from google.protobuf.message import Message
 OPSET = 18  # the exporter's native opset: nothing is converted; onnxruntime reads it (IR 10) since 1.18
 
 
-def export(module: torch.nn.Module, path: Path, example: torch.Tensor, *, raw: bool = False) -> None:
-    """Writes `module` to `path` with input `image` and output `logits`, both with a dynamic batch axis `batch`.
+def export(
+    module: torch.nn.Module,
+    path: Path,
+    example: torch.Tensor,
+    *,
+    raw: bool = False,
+    input_name: str = "image",
+    output_name: str = "logits",
+) -> None:
+    """Writes `module` to `path`, with a dynamic batch axis `batch`.
 
     Args:
         module: a module in eval mode, so that normalizations use their moving averages.
         path: the file to write; weights are stored inside it.
         example: an input of the module; its batch size does not end up in the file, but must not be 1.
         raw: leave the file as `torch.onnx.export` wrote it. Otherwise names and metadata are tidied (see `tidy`).
+        input_name: what the input is called.
+        output_name: what the output is called.
     """
+    model = to_onnx(module, example, input_name, output_name)
+    if not raw:
+        tidy(model)
+    save(model, path)
+
+
+def to_onnx(
+    module: torch.nn.Module, example: torch.Tensor, input_name: str = "image", output_name: str = "logits"
+) -> onnx.ModelProto:
+    """The model exactly as PyTorch's exporter makes it; the arguments are those of `export`."""
     if module.training:
         raise ValueError("export() needs a module in eval mode: call .eval() first")
     with warnings.catch_warnings():
@@ -33,15 +53,17 @@ def export(module: torch.nn.Module, path: Path, example: torch.Tensor, *, raw: b
             dynamo=True,
             optimize=False,  # the optimizer folds constants, and with them the hand-written normalizations
             opset_version=OPSET,
-            input_names=["image"],
-            output_names=["logits"],
+            input_names=[input_name],
+            output_names=[output_name],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
     assert program is not None
-    model = program.model_proto
-    if not raw:
-        tidy(model)
+    return program.model_proto
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Checks `model` and writes it to `path`; the same model gives the same bytes."""
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 

@@ -1,12 +1,12 @@
 """ResNet-18 with trained-looking weights, for tests and benchmarks; the names are those of torchvision's models.
 
-K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", 2015, table 1. Nobody trained this
-network: its weights are random, but every normalization has measured running statistics, and scale and shift as
-different from channel to channel as those of a trained one.
+K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", 2015, table 1.
 """
 
 import torch
 from torch import nn
+
+from models.build import synthetic_images, trained_looking
 
 
 class BasicBlock(nn.Module):
@@ -57,48 +57,4 @@ class ResNet18(nn.Module):
 
 def resnet18(seed: int = 0, width: int = 64, num_classes: int = 1000) -> ResNet18:
     """ResNet-18 in eval mode with weights and statistics from `seed`; see `ResNet18` for the other arguments."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = ResNet18(width, num_classes)
-        look_trained(model)
-        batches = [synthetic_images(8, 64) for _ in range(4)]
-    measure_statistics(model, batches)
-    return model
-
-
-def look_trained(model: nn.Module) -> None:
-    """Draws Kaiming-normal convolution weights, gammas around 1 and betas around 0, from torch's global generator."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.trunc_normal_(module.weight, mean=1.0, std=0.25, a=0.2, b=1.8)
-            nn.init.normal_(module.bias, std=0.2)
-
-
-def synthetic_images(count: int, size: int) -> torch.Tensor:
-    """Images `[count, 3, size, size]` from torch's global generator; coarse detail is the strongest, as in photographs.
-
-    `size` is a multiple of 16. Mean about 0, standard deviation about 1, as after the usual normalization.
-    """
-    image = torch.zeros(count, 3, size, size)
-    for detail in (size // 16, size // 4, size):
-        noise = torch.randn(count, 3, detail, detail)
-        image += nn.functional.interpolate(noise, size=(size, size), mode="bilinear") / (detail / (size // 16)) ** 0.5
-    return image
-
-
-def measure_statistics(model: nn.Module, batches: list[torch.Tensor]) -> None:
-    """Sets every running mean and variance to its plain average over `batches`, and leaves `model` in eval mode."""
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's way to ask for the plain average
-    model.train()
-    with torch.no_grad():
-        for batch in batches:
-            model(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    model.eval()
+    return trained_looking(seed, lambda: ResNet18(width, num_classes), lambda: synthetic_images(8, 64))

@@ -1,7 +1,8 @@
 """A float64 evaluator for the operators of `cases.py`; it shares no code with bnfold or with onnx.reference.
 
-Every float tensor is computed in float64. Only Cast and CastLike round, because there the model itself asks for it. (onnx.reference 1.23
-is wrong on depthwise ConvTranspose, and raises on grouped ConvTranspose and on BatchNormalization before opset 9.)
+Every float tensor is computed in float64. Only Cast and CastLike round, because there the model itself asks for it.
+(onnx.reference 1.23 is wrong on depthwise ConvTranspose, and raises on grouped ConvTranspose and on BatchNormalization before
+opset 9.)
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Machine:
             if function is not None:
                 results = self.call(function, inputs, attributes)
             else:
-                call = Call(attributes, opset, len(node.output), scope, self)
+                call = Call(attributes, opset, sum(map(bool, node.output)), scope, self)
                 results = _typed(OPERATORS[node.op_type](call, *inputs), inputs)
             scope.update({name: value for name, value in zip(node.output, results, strict=False) if name})
 
@@ -246,10 +247,10 @@ def _axes(call: Call, axes: Value | None) -> tuple[int, ...] | None:
     return tuple(int(each) for each in found) if found is not None else None
 
 
-def slice_of(call: Call, X: Value, starts: Value, ends: Value, axes: Value | None = None) -> np.ndarray:
-    places = axes.array if axes is not None else range(len(starts.array))
+def slice_of(call: Call, X: Value, *places: Value) -> np.ndarray:
+    starts, ends, *axes = [each.array for each in places] or [call.get("starts"), call.get("ends"), call.get("axes")]
     index = [slice(None)] * X.array.ndim
-    for axis, start, end in zip(places, starts.array, ends.array, strict=True):
+    for axis, start, end in zip(axes[0] if axes else range(len(starts)), starts, ends, strict=True):
         index[axis] = slice(start, end)
     return X.array[tuple(index)]
 

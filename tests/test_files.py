@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import re
@@ -670,6 +671,27 @@ def test_damaged_bytes_never_cause_anything_but_a_message(inline, source):
             except Exception as error:
                 failures.setdefault(re.sub(r"\d+", "N", f"{type(error).__name__}: {error}"), bytes(damaged).hex())
     assert not list(failures)
+
+
+NAMES = ["network", "x", "y", "first.bn", "first.conv", "first.c", "first.n", "first.gamma", "first.weight", "then_branch", "body.n"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_are_not_utf_8_fold_or_are_refused(name, inline, source):
+    # Names in the encoding of somebody's Windows: protobuf hands them out as bytes, and onnxruntime takes most of them.
+    source.parent.mkdir()
+    length = bytes([len(name)])
+    renamed = length + b"\xcd\xf8" + name.encode()[2:] if len(name) > 1 else length + b"\xcd"
+    source.write_bytes(inline.SerializeToString().replace(length + name.encode(), renamed))
+    try:
+        report = bnfold.optimize(source, source.with_name("out.onnx"), keep=["nothing"])
+    except InputError as error:
+        assert not unreadable(str(error), ("model.onnx",))
+        return
+    assert report.ok
+    assert len(report.plan.folds) == 3
+    assert json.loads(json.dumps(report.to_dict()))["folded"] == 3
+    assert run("inspect", source, "--json").returncode == 0
 
 
 # -- invalid graphs -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,38 @@
+"""The multilayer perceptron of the first experiment with batch normalization.
+
+S. Ioffe, C. Szegedy, "Batch normalization: accelerating deep network training by reducing internal covariate shift",
+2015, section 4.1: three hidden layers of 100 sigmoid units, each with a normalization before the nonlinearity, and
+batches of 60.
+"""
+
+import torch
+from torch import nn
+
+from models.build import synthetic_images, trained_looking
+
+
+class MLP(nn.Module):
+    """Pixels `[N, 784]` in 0 … 1 to logits `[N, 10]`, with 3 normalizations; 99,710 weights at width 100.
+
+    Args:
+        width: units of each hidden layer.
+    """
+
+    def __init__(self, width: int = 100) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs in (784, width, width):
+            layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.Sigmoid()]
+        self.layers = nn.Sequential(*layers, nn.Linear(width, 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+def mlp(seed: int = 0, width: int = 100) -> MLP:
+    """The perceptron in eval mode with weights and statistics from `seed`; see `MLP` for the other argument."""
+
+    def pixels() -> torch.Tensor:
+        return synthetic_images(60, 32, channels=1)[:, 0, :28, :28].flatten(1).sigmoid()
+
+    return trained_looking(seed, lambda: MLP(width), pixels)
