@@ -160,9 +160,10 @@ def _names(tensors: Sequence[gs.Tensor]) -> list[str]:
 
 def _drop_tensors(view: View, scope: Scope) -> None:
     """Forgets the tensors that the folds left without a reader: initializers, and what was said of them elsewhere."""
-    unread = {id(tensor) for tensor in view.released if id(tensor) not in view.replaced and not view.is_read(tensor)}
-    fed = {id(tensor) for tensor in scope.graph.inputs if view.stored(tensor) is None}
-    gone = {name for name, tensor in scope.tensors.items() if id(tensor) in unread - fed and not _is_made(view, tensor)}
+    untouched = view.replaced | {id(tensor) for tensor in scope.graph.inputs if view.stored(tensor) is None}
+    released = {id(tensor): tensor for tensor in view.released if id(tensor) not in untouched}
+    unread = {key for key, tensor in released.items() if not view.is_read(tensor) and not _is_made(view, tensor)}
+    gone = {name for name, tensor in scope.tensors.items() if id(tensor) in unread}
     if not gone:
         return
     graph = scope.proto

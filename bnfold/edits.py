@@ -165,12 +165,18 @@ class SetAttribute:
 
 @dataclass(frozen=True, eq=False)
 class MapInput:
-    """A runtime value read as input `index` of `node` is mapped first: `scale·value + offset`, in two small nodes."""
+    """A runtime value read as input `index` of `node` is mapped first: `scale·value + offset`, in small nodes of their own."""
 
     node: gs.Node
     index: int
     scale: Computed
     offset: Computed
+
+    @property
+    def steps(self) -> list[tuple[str, Computed]]:
+        """The operators that it takes, with their constants."""
+        factor = [("Mul", self.scale)] if (self.scale.array != 1).any() else []
+        return [*factor, ("Add", self.offset)] if self.offset.array.any() else factor
 
 
 @dataclass(frozen=True, eq=False)

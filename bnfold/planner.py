@@ -192,7 +192,8 @@ def _set_constant(view: View, edit: SetConstant) -> None:
 
 def _map_input(view: View, edit: MapInput) -> None:
     tensor, base = edit.node.inputs[edit.index], edit.node.inputs[edit.index].name
-    for op_type, weight, made in (("Mul", edit.scale, "scaled"), ("Add", edit.offset, "folded")):
+    for op_type, weight in edit.steps:
+        made = "scaled" if op_type == "Mul" else "shifted"
         mapped = view.new_variable(f"{base}_{made}")
         view.insert_before(edit.node, op_type, [tensor, view.new_constant(weight, f"{mapped.name}_{op_type.lower()}")], mapped)
         tensor = mapped

@@ -42,7 +42,7 @@ class Route:
     @property
     def added_nodes(self) -> int:
         """How many nodes come in, against the site's own, which go."""
-        counts = (2 if isinstance(edit, MapInput) else int(isinstance(edit, AddOutput)) for edit in self.edits)
+        counts = (len(edit.steps) if isinstance(edit, MapInput) else int(isinstance(edit, AddOutput)) for edit in self.edits)
         return sum(counts) + (self.offset is not None)
 
 

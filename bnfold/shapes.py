@@ -34,14 +34,14 @@ class Shapes:
 
     def rank(self, tensor: gs.Tensor) -> int | None:
         """The number of axes; None where unknown."""
-        weight = self._view.stored(tensor)
-        if weight is not None:
-            return len(weight.shape)
         extents = self.extents(tensor)
         return len(extents) if extents is not None else self._rank_from_producer(tensor)
 
     def extents(self, tensor: gs.Tensor) -> tuple[Extent, ...] | None:
         """The extents: an int, a symbol, or None for each axis; None where even the rank is unknown."""
+        weight = self._view.stored(tensor)
+        if weight is not None:
+            return weight.shape
         kind = self._type(tensor)
         if kind is None or not kind.HasField("shape"):
             return None

@@ -39,15 +39,20 @@ class Site:
 
     Attributes:
         nodes: the nodes that form it, in order: a BatchNormalization, or a run of primitives.
-        source: the tensor that it maps.
+        place: which input of the first node it maps.
         normalization: what is said of it.
         notes: remarks on its parameters.
     """
 
     nodes: tuple[gs.Node, ...]
-    source: gs.Tensor
+    place: int
     normalization: Normalization
     notes: tuple[Note, ...]
+
+    @property
+    def source(self) -> gs.Tensor:
+        """The tensor that it maps, as the graph stands."""
+        return self.nodes[0].inputs[self.place]
 
     @property
     def result(self) -> gs.Tensor:
@@ -125,7 +130,7 @@ def _batch_normalization_site(context: Context, node: gs.Node) -> Site:
     epsilon = float(str(np.float32(epsilon_of(context, node))))
     normalization = _describe(context, (node,), node.inputs[0], channels, epsilon)
     notes = tuple(_statistics_notes(context, node, normalization)) if isinstance(map_, Map) else ()
-    return Site((node,), node.inputs[0], normalization, notes)
+    return Site((node,), 0, normalization, notes)
 
 
 def _training_mode(context: Context, node: gs.Node) -> Reason | None:
@@ -176,10 +181,10 @@ def _run_from(context: Context, first: gs.Node) -> Iterator[gs.Node]:
 
 
 def _run_site(context: Context, run: list[gs.Node]) -> Site:
-    source = run[0].inputs[_data_place(context, run[0])]
+    place = _data_place(context, run[0])
     maps = (_primitive_map(context, node) for node in run)
     channels = max((each.channels for each in maps if isinstance(each, Map) and len(each.axes) < 2), default=None)
-    return Site(tuple(run), source, _describe(context, tuple(run), source, channels, None), ())
+    return Site(tuple(run), place, _describe(context, tuple(run), run[0].inputs[place], channels, None), ())
 
 
 def _data_place(context: Context, node: gs.Node) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bnfold.errors import BnfoldError, EnvironmentUnfit
 from models import fashion_mnist, results
+from models.networks import NETWORKS
 
 HERE = Path(__file__).parent
 SAMPLE_SIZE = 100
@@ -39,20 +40,43 @@ def train(name: str, data: Path | None) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice(["resnet18"]))
+@click.argument("name", type=click.Choice(list(NETWORKS)), metavar="NAME")
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--raw", is_flag=True, help="Keep the file exactly as PyTorch's exporter writes it.")
-def build(name: str, path: Path, raw: bool) -> None:
-    """Write network NAME, with seeded trained-looking weights, to PATH."""
+@click.option("--half", is_flag=True, help="Weights, statistics, input and output in float16.")
+def build(name: str, path: Path, raw: bool, half: bool) -> None:
+    """Write network NAME, with seeded trained-looking weights, to PATH. `python -m models list` lists the names."""
     need_torch()
-    import torch
-
     from models.export import export
-    from models.resnet import resnet18
 
-    networks = {"resnet18": (resnet18, (3, 224, 224))}
-    make, shape = networks[name]
-    export(make(), path, torch.zeros(2, *shape), raw=raw)
+    network = NETWORKS[name]
+    module, example = network.build(), network.example()
+    if half:
+        module, example = module.half(), example.half()
+    export(module, path, example, raw=raw, input_name=network.input, output_name=network.output)
+
+
+@cli.command("list")
+def list_networks() -> None:
+    """List the networks that `build` knows."""
+    for name, network in NETWORKS.items():
+        shape = " × ".join(str(extent) for extent in network.shape)
+        click.echo(f"{name:16} {network.title:26} {network.paper:26} {network.input}: {shape}")
+
+
+@cli.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(NETWORKS)), metavar="[NAME]...")
+def survey(names: tuple[str, ...]) -> None:
+    """Fold every built network in three exports and write docs/networks.md; with NAMEs, print the page for those only."""
+    need_torch()
+    from models.survey import PAGE, page
+    from models.survey import survey as measure_all
+
+    text = page(measure_all(names or NETWORKS, lambda line: click.echo(line, err=True)))
+    if names:
+        click.echo(text)
+    else:
+        PAGE.write_text(text, encoding="utf-8")
 
 
 @cli.command()

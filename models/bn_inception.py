@@ -8,7 +8,7 @@ first convolution is an ordinary one, where the paper factors it by depth.
 import torch
 from torch import nn
 
-from models.build import synthetic_images, trained_looking
+from models.build import trained_looking, varied_images
 from models.layers import conv_norm
 
 MODULES = (
@@ -77,4 +77,4 @@ class BNInception(nn.Module):
 
 def bn_inception(seed: int = 0, width: float = 1.0, num_classes: int = 1000) -> BNInception:
     """BN-Inception in eval mode with weights and statistics from `seed`; see `BNInception` for the other arguments."""
-    return trained_looking(seed, lambda: BNInception(width, num_classes), lambda: synthetic_images(8, 64))
+    return trained_looking(seed, lambda: BNInception(width, num_classes), lambda: varied_images(8, 128))

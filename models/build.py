@@ -59,6 +59,17 @@ def synthetic_images(count: int, size: int, channels: int = 3) -> torch.Tensor:
     return image
 
 
+def varied_images(count: int, size: int, channels: int = 3) -> torch.Tensor:
+    """Images like those of `synthetic_images`, from soft to noise alone, each with a brightness and contrast of its own.
+
+    Deep networks need them: with statistics of soft images only, noise grows from layer to layer, and no trained network
+    behaves like that.
+    """
+    images = synthetic_images(count, size, channels)
+    noisiness, contrast, brightness = torch.rand(count, 1, 1, 1), torch.rand(count, 1, 1, 1), torch.randn(count, 1, 1, 1)
+    return (0.5 + contrast) * torch.lerp(images, torch.randn_like(images), noisiness) + 0.5 * brightness
+
+
 def measure_statistics(model: nn.Module, batches: list[torch.Tensor]) -> None:
     """Sets every running mean and variance to its plain average over `batches`, and leaves `model` in eval mode."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]

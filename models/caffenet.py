@@ -8,7 +8,7 @@ authors found the normalization behind the activation to do better.
 import torch
 from torch import nn
 
-from models.build import synthetic_images, trained_looking
+from models.build import trained_looking, varied_images
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
@@ -22,7 +22,7 @@ def linear(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 class CaffeNet(nn.Module):
-    """Images `[N, 3, 128, 128]` to logits `[N, num_classes]`, with 7 normalizations; 14.9 million parameters at width 1.
+    """Images `[N, 3, 128, 128]` to logits `[N, num_classes]`, with 7 normalizations; 14.7 million parameters at width 1.
 
     Args:
         width: factor of all channel counts.
@@ -44,4 +44,4 @@ class CaffeNet(nn.Module):
 
 def caffenet(seed: int = 0, width: float = 1.0, num_classes: int = 1000) -> CaffeNet:
     """CaffeNet in eval mode with weights and statistics from `seed`; see `CaffeNet` for the other arguments."""
-    return trained_looking(seed, lambda: CaffeNet(width, num_classes), lambda: synthetic_images(8, 128))
+    return trained_looking(seed, lambda: CaffeNet(width, num_classes), lambda: varied_images(8, 128))

@@ -7,7 +7,7 @@ G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger, "Densely connected convol
 import torch
 from torch import nn
 
-from models.build import synthetic_images, trained_looking
+from models.build import trained_looking, varied_images
 
 
 class DenseLayer(nn.Module):
@@ -76,4 +76,4 @@ def densenet121(
     seed: int = 0, growth: int = 32, blocks: tuple[int, ...] = (6, 12, 24, 16), num_classes: int = 1000
 ) -> DenseNet:
     """DenseNet-121 in eval mode with weights and statistics from `seed`; see `DenseNet` for the other arguments."""
-    return trained_looking(seed, lambda: DenseNet(growth, blocks, num_classes), lambda: synthetic_images(8, 64))
+    return trained_looking(seed, lambda: DenseNet(growth, blocks, num_classes), lambda: varied_images(8, 128))

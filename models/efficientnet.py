@@ -7,7 +7,7 @@ that of J. Hu, L. Shen, G. Sun, "Squeeze-and-excitation networks", 2018.
 import torch
 from torch import nn
 
-from models.build import synthetic_images, trained_looking
+from models.build import trained_looking, varied_images
 from models.layers import conv_norm, scaled
 
 STAGES = (
@@ -80,4 +80,4 @@ class EfficientNet(nn.Module):
 
 def efficientnet_b0(seed: int = 0, width: float = 1.0, repeats: int = 4, num_classes: int = 1000) -> EfficientNet:
     """EfficientNet-B0 in eval mode with weights and statistics from `seed`; see `EfficientNet` for the other arguments."""
-    return trained_looking(seed, lambda: EfficientNet(width, repeats, num_classes), lambda: synthetic_images(8, 64))
+    return trained_looking(seed, lambda: EfficientNet(width, repeats, num_classes), lambda: varied_images(8, 128))

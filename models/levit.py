@@ -8,7 +8,7 @@ averaging, where LeViT has an attention with fewer queries; the attention bias h
 import torch
 from torch import nn
 
-from models.build import synthetic_images, trained_looking
+from models.build import trained_looking, varied_images
 from models.layers import conv_norm
 
 
@@ -66,7 +66,7 @@ class Thinning(nn.Module):
 
 
 class LeViT(nn.Module):
-    """Images `[N, 3, size, size]` to logits `[N, num_classes]`, with 43 normalizations; 6.6 million parameters at width 128.
+    """Images `[N, 3, size, size]` to logits `[N, num_classes]`, with 43 normalizations; 6.0 million parameters at width 128.
 
     Args:
         width: channels of the first stage; the others have 2 and 3 times as many. 128 in the paper.
@@ -106,4 +106,4 @@ def levit(
     seed: int = 0, width: int = 128, depths: tuple[int, ...] = (2, 3, 4), size: int = 224, num_classes: int = 1000
 ) -> LeViT:
     """The network in eval mode with weights and statistics from `seed`; see `LeViT` for the other arguments."""
-    return trained_looking(seed, lambda: LeViT(width, depths, size, num_classes), lambda: synthetic_images(8, size))
+    return trained_looking(seed, lambda: LeViT(width, depths, size, num_classes), lambda: varied_images(8, size))

@@ -12,7 +12,7 @@ from models.build import synthetic_images, trained_looking
 
 
 class MLP(nn.Module):
-    """Pixels `[N, 784]` in 0 … 1 to logits `[N, 10]`, with 3 normalizations; 99,710 weights at width 100.
+    """Pixels `[N, 784]` in 0 … 1 to logits `[N, 10]`, with 3 normalizations; 100,310 parameters at width 100.
 
     Args:
         width: units of each hidden layer.

@@ -7,7 +7,7 @@ table 2.
 import torch
 from torch import nn
 
-from models.build import synthetic_images, trained_looking
+from models.build import trained_looking, varied_images
 from models.layers import conv_norm, scaled
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -58,4 +58,4 @@ class MobileNetV2(nn.Module):
 
 def mobilenet_v2(seed: int = 0, width: float = 1.0, repeats: int = 4, num_classes: int = 1000) -> MobileNetV2:
     """MobileNetV2 in eval mode with weights and statistics from `seed`; see `MobileNetV2` for the other arguments."""
-    return trained_looking(seed, lambda: MobileNetV2(width, repeats, num_classes), lambda: synthetic_images(8, 64))
+    return trained_looking(seed, lambda: MobileNetV2(width, repeats, num_classes), lambda: varied_images(8, 128))

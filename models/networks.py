@@ -62,6 +62,9 @@ NETWORKS: dict[str, Network] = {
     "preact-resnet18": Network(
         "Pre-activation ResNet-18", "He et al. 2016", "preact_resnet", "preact_resnet18",
         (3, 224, 224), {"width": 8, "num_classes": 10}, (3, 64, 64),
+        rest={
+            "BNF004": "It reads a sum on the shortcut path, of which other units read a part or all; behind it stands a ReLU.",
+        },
     ),
     "mobilenet-v2": Network(
         "MobileNetV2", "Sandler et al. 2018", "mobilenet", "mobilenet_v2",
@@ -74,6 +77,10 @@ NETWORKS: dict[str, Network] = {
     "densenet121": Network(
         "DenseNet-121", "Huang et al. 2017", "densenet", "densenet121",
         (3, 224, 224), {"growth": 4, "blocks": (2, 2, 2), "num_classes": 10}, (3, 64, 64),
+        rest={
+            "BNF004": "It reads a Concat of maps that other layers read as well, each with a normalization of its own; behind it "
+            "stands a ReLU.",
+        },
     ),
     "bn-inception": Network(
         "BN-Inception", "Ioffe, Szegedy 2015", "bn_inception", "bn_inception",
@@ -82,10 +89,17 @@ NETWORKS: dict[str, Network] = {
     "caffenet": Network(
         "CaffeNet, BN after ReLU", "Mishkin et al. 2017", "caffenet", "caffenet",
         (3, 128, 128), {"width": 0.0625, "num_classes": 10}, (3, 128, 128),
+        rest={
+            "BNF010": "Before it stands a ReLU, and the convolution behind it pads with zeros, which its shift would change.",
+        },
     ),
     "repvgg-a0": Network(
         "RepVGG-A0, training form", "Ding et al. 2021", "repvgg", "repvgg_a0",
         (3, 224, 224), {"width": 8, "layers": (2, 2, 2, 1), "num_classes": 10}, (3, 64, 64),
+        rest={
+            "BNF004": "The identity branch has no convolution of its own: it reads what the other branches read, and is added to "
+            "them. Only merging the three branches into one convolution would remove it.",
+        },
     ),
     "unet": Network(
         "U-Net", "Ronneberger et al. 2015", "unet", "unet",

@@ -4,6 +4,8 @@ C. R. Qi, H. Su, K. Mo, L. J. Guibas, "PointNet: deep learning on point sets for
 2017, figure 2 and supplementary C.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -13,7 +15,7 @@ from models.build import trained_looking
 def per_point(*widths: int) -> nn.Sequential:
     """The same perceptron on every point of `[N, C, points]`: convolutions of kernel 1, normalization, activation."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Conv1d(inputs, outputs, 1), nn.BatchNorm1d(outputs), nn.ReLU()]
     return nn.Sequential(*layers)
 
@@ -21,7 +23,7 @@ def per_point(*widths: int) -> nn.Sequential:
 def per_cloud(*widths: int, outputs: int) -> nn.Sequential:
     """A perceptron on `[N, C]` with normalization and activation in all layers but the last."""
     layers: list[nn.Module] = []
-    for inputs, hidden in zip(widths, widths[1:], strict=False):
+    for inputs, hidden in pairwise(widths):
         layers += [nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
 

@@ -7,7 +7,7 @@ first unit follows the activation of the stem, and one more activation stands be
 import torch
 from torch import nn
 
-from models.build import synthetic_images, trained_looking
+from models.build import trained_looking, varied_images
 
 
 class PreActivationBlock(nn.Module):
@@ -66,4 +66,4 @@ class PreActivationResNet18(nn.Module):
 
 def preact_resnet18(seed: int = 0, width: int = 64, num_classes: int = 1000) -> PreActivationResNet18:
     """Pre-activation ResNet-18 in eval mode with weights and statistics from `seed`; see `PreActivationResNet18`."""
-    return trained_looking(seed, lambda: PreActivationResNet18(width, num_classes), lambda: synthetic_images(8, 64))
+    return trained_looking(seed, lambda: PreActivationResNet18(width, num_classes), lambda: varied_images(8, 128))

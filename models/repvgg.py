@@ -7,7 +7,7 @@ tables 2 and 3. (For inference the authors merge the three branches of a block i
 import torch
 from torch import nn
 
-from models.build import synthetic_images, trained_looking
+from models.build import trained_looking, varied_images
 from models.layers import conv_norm
 
 
@@ -55,4 +55,4 @@ def repvgg_a0(
     seed: int = 0, width: int = 64, layers: tuple[int, ...] = (2, 4, 14, 1), num_classes: int = 1000
 ) -> RepVGG:
     """RepVGG-A0 in eval mode with weights and statistics from `seed`; see `RepVGG` for the other arguments."""
-    return trained_looking(seed, lambda: RepVGG(width, layers, num_classes), lambda: synthetic_images(8, 64))
+    return trained_looking(seed, lambda: RepVGG(width, layers, num_classes), lambda: varied_images(8, 128))

@@ -1,13 +1,14 @@
 """R3D-18: ResNet-18 with 3-d convolutions, over clips of video.
 
 D. Tran, H. Wang, L. Torresani, J. Ray, Y. LeCun, M. Paluri, "A closer look at spatiotemporal convolutions for action
-recognition", 2018, table 1 (R3D).
+recognition", 2018, table 1 (R3D). The convolutions have biases, which the normalizations make redundant: without them
+PyTorch's exporter writes files that no runtime accepts (onnxscript issue 2931: a 3-d convolution gets a bias of rank 2).
 """
 
 import torch
 from torch import nn
 
-from models.build import synthetic_images, trained_looking
+from models.build import trained_looking, varied_images
 
 
 class Block(nn.Module):
@@ -15,14 +16,14 @@ class Block(nn.Module):
 
     def __init__(self, inplanes: int, planes: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(inplanes, planes, 3, stride, padding=1, bias=False)
+        self.conv1 = nn.Conv3d(inplanes, planes, 3, stride, padding=1)
         self.bn1 = nn.BatchNorm3d(planes)
         self.relu = nn.ReLU()
-        self.conv2 = nn.Conv3d(planes, planes, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv3d(planes, planes, 3, padding=1)
         self.bn2 = nn.BatchNorm3d(planes)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1:
-            self.shortcut = nn.Sequential(nn.Conv3d(inplanes, planes, 1, stride, bias=False), nn.BatchNorm3d(planes))
+            self.shortcut = nn.Sequential(nn.Conv3d(inplanes, planes, 1, stride), nn.BatchNorm3d(planes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -39,7 +40,7 @@ class R3D18(nn.Module):
 
     def __init__(self, width: int = 64, num_classes: int = 400) -> None:
         super().__init__()
-        stem = nn.Conv3d(3, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False)
+        stem = nn.Conv3d(3, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3))
         layers: list[nn.Module] = [stem, nn.BatchNorm3d(width), nn.ReLU(), Block(width, width, 1), Block(width, width, 1)]
         for planes in (2 * width, 4 * width, 8 * width):
             layers += [Block(planes // 2, planes, 2), Block(planes, planes, 1)]
@@ -54,7 +55,7 @@ def r3d18(seed: int = 0, width: int = 64, num_classes: int = 400) -> R3D18:
     """R3D-18 in eval mode with weights and statistics from `seed`; see `R3D18` for the other arguments."""
 
     def clips() -> torch.Tensor:  # images that move by two pixels a frame
-        image = synthetic_images(4, 64)
+        image = varied_images(4, 64)
         return torch.stack([image.roll(2 * frame, dims=3) for frame in range(8)], dim=2)
 
     return trained_looking(seed, lambda: R3D18(width, num_classes), clips)

@@ -8,7 +8,7 @@ transposed ones too.
 import torch
 from torch import nn
 
-from models.build import synthetic_images, trained_looking
+from models.build import trained_looking, varied_images
 from models.layers import conv_norm
 
 
@@ -60,4 +60,4 @@ class UNet(nn.Module):
 
 def unet(seed: int = 0, width: int = 64, num_classes: int = 2) -> UNet:
     """U-Net in eval mode with weights and statistics from `seed`; see `UNet` for the other arguments."""
-    return trained_looking(seed, lambda: UNet(width, num_classes), lambda: synthetic_images(4, 64, channels=1))
+    return trained_looking(seed, lambda: UNet(width, num_classes), lambda: varied_images(4, 128, channels=1))

@@ -13,7 +13,8 @@ The body is ONNX text, with two words more:
 Weights are initializers of the main graph, and Constant nodes in local functions. Their values follow from their names: a
 `…var` is positive, a `…scale` has both signs and a zero; `fill` sets others. The last string has one word for each
 BatchNormalization, those of the main graph first: the operators that take it (`Conv`, or `Conv+Gemm`), or the code of its
-refusal; `a|b` leaves a choice.
+refusal; `a|b` leaves a choice. A normalization written in primitives is `Sub,Mul:Conv`; a row that has none of them leaves
+them open.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Case:
         tensors: "inputs; weights", each as `name[shape]` or `name:type[shape]`.
         body: the nodes of the main graph, as ONNX text.
         expect: one word for each BatchNormalization.
-        after: the operators that are left, over all scopes; "" stands for all but the folded normalizations.
+        after: the operators that are left, over all scopes; "" stands for all but the folded normalizations, "ANY" for any.
         notes: the codes of all notes.
         outputs: the graph's outputs, as `name`, or `name:type[shape]` where their type cannot be inferred.
         functions: local functions of the domain "local", as ONNX text without their header.
@@ -137,7 +138,7 @@ class Case:
     def _feed(self, name: str, dtype: str, shape: str) -> np.ndarray:
         if name in self.fill:
             return np.asarray(self.fill[name], DTYPES[dtype or self.dtype])
-        extents = [int(each) if each.isdigit() else 2 for each in shape.split(",") if each]
+        extents = [int(each) if each.strip().isdigit() else 2 for each in shape.split(",") if each]
         return self.weight(name, extents, dtype)
 
     def _add_weights(self, model: onnx.ModelProto) -> None:
@@ -253,6 +254,34 @@ def keep_in_branches(model: onnx.ModelProto) -> None:
     del model.graph.initializer[:]
 
 
+def make_sparse(model: onnx.ModelProto) -> None:
+    """Stores `W` as a sparse initializer."""
+    place = next(place for place, each in enumerate(model.graph.initializer) if each.name == "W")
+    dense = numpy_helper.to_array(model.graph.initializer.pop(place))
+    values = numpy_helper.from_array(dense.ravel(), "W")
+    indices = numpy_helper.from_array(np.arange(dense.size), "W_indices")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, dense.shape))
+
+
+def name_alike(model: onnx.ModelProto) -> None:
+    """Moves the weights into the branches, under the same names: bodies side by side do not see each other."""
+    keep_in_branches(model)
+    branch = next(node for node in model.graph.node if node.op_type == "If")
+    for attribute in branch.attribute:
+        if attribute.name == "else_branch":
+            for field in (*attribute.g.initializer, *attribute.g.node):
+                _rename(field, {"V": "W", "d": "c", "q": "p", **{f"q_{suffix}": f"p_{suffix}" for suffix in _PARAMETERS}})
+            attribute.g.output[0].name = "p"
+
+
+def _rename(field: Any, names: Mapping[str, str]) -> None:
+    if isinstance(field, onnx.TensorProto):
+        field.name = names.get(field.name, field.name)
+    else:
+        field.input[:] = [names.get(name, name) for name in field.input]
+        field.output[:] = [names.get(name, name) for name in field.output]
+
+
 # -- the rows ---------------------------------------------------------------------------------------------------------------
 
 _ROWS: list[Case] = []
@@ -318,9 +347,9 @@ _group(
     ),
     BIASED.but(
         "conv_bias_near_large_mean",
-        tensors="x[1,2,3,3]; W[64,2,1,1] b[64]",
-        body="c = Conv (x, W, b)  y = BN64 (c)",
-        fill={"b": 8e6 + np.arange(64), "y_mean": 8e6 + np.arange(64) % 7},
+        tensors="x[1,1,3,3]; W[256,1,1,1] b[256]",
+        body="c = Conv (x, W, b)  y = BN256 (c)",
+        fill={"b": 2**24 - 1 - np.arange(256), "y_mean": 2**24 - np.arange(256)},
         no_runtime="the original loses all digits in float32",
     ),
     CONV.but("conv_then_relu", body="c = Conv (x, W)  n = BN5 (c)  y = Relu (n)"),
@@ -512,7 +541,13 @@ _group(
         for name, shape in {"column": "5,1", "full_column": "1,5,1", "row": "6", "matrix": "5,6", "scalar": ""}.items()
     ),
     DENSE.but("matmul_add_shared_constant", body=DENSE.body + "  z = Relu (k)", outputs="y z"),
-    DENSE.but("matmul_add_result_read", "BNF004", body=DENSE.body + "  z = Relu (m)", outputs="y z"),
+    DENSE.but(
+        "matmul_add_result_read",
+        "BNF004",
+        body=DENSE.body + "  z = Relu (m)",
+        outputs="y z",
+        after="MatMul BatchNormalization Relu",
+    ),
     DENSE.but("matmul_add_chain", "MatMul MatMul", body="m = MatMul (x, W)  c = Add (m, k)  d = BN5 (c)  y = BN5 (d)"),
     MATMUL.but("matmul_chain", "MatMul MatMul", body="c = MatMul (x, W)  d = BN5 (c)  y = BN5 (d)", after="MatMul Add"),
     MATMUL.but(
@@ -767,6 +802,26 @@ SCAN = Case(
 _group(
     IF,
     IF.but("if_weights_in_branches", edit=keep_in_branches),
+    IF.but("if_same_weight_names_in_branches", edit=name_alike),
+    IF.but(
+        "if_plumbing_outside",
+        tensors="x[3,4] flag:bool[]; U[5,4] V[4,5]",
+        body=f"W = Transpose (U)  {IF.body}",
+        after="If Gemm Gemm",
+    ),
+    IF.but(
+        "if_plumbing_in_branch",
+        tensors="x[3,4] flag:bool[]; U[5,4] V[4,5]",
+        body=f"y = {_if(f'W = Transpose (U)  {_THEN}', _ELSE)}",
+        after="If Gemm Gemm",
+    ),
+    IF.but(
+        "if_plumbing_outside_shared",
+        tensors="x[3,4] flag:bool[]; U[5,4]",
+        body=f"W = Transpose (U)  y = {_if(_THEN, _ELSE.replace('V', 'W'))}",
+        after="If Gemm Gemm",
+        notes="BNF016",
+    ),
     IF.but(
         "if_weights_in_constants",
         tensors="x[3,4] flag:bool[];",
@@ -779,7 +834,12 @@ _group(
     ),
     IF.but("if_one_branch_folds", "Gemm BNF005", body=f"y = {_if(_THEN, 'g = Gemm (x, V)  d = Sigmoid (g)  q = BN5 (d)')}"),
     IF.but("if_weight_read_in_main", body=f"{IF.body}  z = Relu (W)", outputs="y z", notes="BNF016"),
-    IF.but("if_ir_3", ir=3, overridable=("W", "V", *(f"{n}_{s}" for n in "pq" for s in _PARAMETERS))),
+    IF.but(
+        "if_ir_3",
+        ir=3,
+        overridable=("W", "V", *(f"{n}_{s}" for n in "pq" for s in _PARAMETERS)),
+        after="If Gemm Gemm Constant Constant",
+    ),
     IF.but("if_matmul", "MatMul MatMul", body=IF.body.replace("Gemm", "MatMul"), after="If MatMul MatMul Add Add"),
     IF.but(
         "if_nested",
@@ -824,6 +884,12 @@ _group(
     ),
     SCAN,
     SCAN.but("scan_weights_in_body", edit=keep_in_branches),
+    SCAN.but(
+        "scan_over_weights",
+        "BNF006",
+        tensors="x[2,4]; W[3,4,5]",
+        body="y = Scan <num_scan_inputs = 1, body = b (float[4,5] w) => (float[2,5] r) { c = Gemm (x, w)  r = BN5 (c) }> (W)",
+    ),
     IF.but(
         "loop_in_if",
         tensors="x[3,5] n:int64[] flag:bool[]; W[5,5] V[5,5]",
@@ -902,6 +968,27 @@ _group(
         functions=("block <mode> (a) => (y) { c = Conv (a, W)  y = BN5 <training_mode: int = @mode> (c) }",),
     ),
     FUNCTION.but(
+        "function_transpose_of_the_caller",
+        "BNF006",
+        tensors="x[3,5]; W[5,5]",
+        body="y = local.block <turn = 1> (x)",
+        functions=("block <turn> (a) => (y) { c = Gemm <transB: int = @turn> (a, W)  y = BN5 (c) }",),
+    ),
+    FUNCTION.but(
+        "function_beta_of_the_caller",
+        "BNF006",
+        tensors="x[3,5]; W[5,5] k[5]",
+        body="y = local.block <weight = 0.5> (x)",
+        functions=("block <weight> (a) => (y) { c = Gemm <beta: float = @weight> (a, W, k)  y = BN5 (c) }",),
+    ),
+    FUNCTION.but(
+        "function_cast_of_the_caller",
+        "BNF006",
+        body="y = local.block <type = 1> (x)",
+        functions=("block <type> (a) => (y) { w = Cast <to: int = @type> (W)  c = Conv (a, w)  y = BN5 (c) }",),
+        outputs=_OF_CONV,
+    ),
+    FUNCTION.but(
         "function_constant_of_the_caller",
         "BNF006",
         body="y = local.block <value = [1.0, 2.0, 3.0, 4.0, 5.0]> (x)",
@@ -945,6 +1032,21 @@ _group(
         after="local::block Constant Constant Conv Conv",
     ),
     FUNCTION.but(
+        "function_same_names_as_main",
+        "Conv Conv",
+        tensors="x[2,3,6,7]; W[3,3,3,3]",
+        body="r = local.block (x)  c = Conv (r, W)  y = BN3 (c)",
+        functions=("block (x) => (y) { c = Conv <pads = [1, 1, 1, 1]> (x, W)  y = BN3 (c) }",),
+        after="local::block Constant Constant Conv Conv",
+    ),
+    FUNCTION.but(
+        "function_matmul",
+        "MatMul|BNF018",
+        tensors="x[3,4]; W[4,5]",
+        functions=("block (a) => (y) { c = MatMul (a, W)  y = BN5 (c) }",),
+        after="ANY",
+    ),
+    FUNCTION.but(
         "function_with_branches",
         "Gemm",
         tensors="x[3,4] flag:bool[]; W[4,5]",
@@ -953,7 +1055,7 @@ _group(
             "block (a, f) => (y) { y = If (f) <then_branch = t () => (float[3,5] p) { c = Gemm (a, W)  p = BN5 (c) },"
             " else_branch = e () => (float[3,5] q) { q = Gemm (a, W) }> }",
         ),
-        after="local::block If Constant Constant Constant Gemm Gemm",
+        after="local::block If Constant Gemm Gemm",
         notes="BNF016",
     ),
 )
@@ -1012,6 +1114,55 @@ _group(
         "x[2,3,6,7]; w[5,3,3,3] zero[1]",
         "z = CastLike (zero, x)  n = Shape <end = 1> (w)  b = Expand (z, n)",
     ),
+    _plumbed("cast_there_and_back", "x[2,3,6,7]; W[5,3,3,3]", "v = Cast <to = 10> (W)  w = Cast <to = 1> (v)"),
+    _plumbed("unsqueeze_negative", "x[2,3,6,7]; W[5,3] s:int64[2]", "w = Unsqueeze (W, s)", fill={"s": [-1, -2]}),
+    _plumbed("squeeze_opset_11", "x[2,3,6,7]; W[1,5,3,3,3]", "w = Squeeze <axes = [0]> (W)", opset=11),
+    _plumbed("concat_last", "x[2,3,6,7]; U[5,3,3,2] V[5,3,3,1]", "w = Concat <axis = -1> (U, V)"),
+    _plumbed(
+        "slice_negative",
+        "x[2,3,6,7]; W[5,3,3,5] s:int64[1] t:int64[1] a:int64[1]",
+        "w = Slice (W, s, t, a)",
+        fill={"s": [-3], "t": [9223372036854775807], "a": [-1]},
+    ),
+    _plumbed("gather", "x[2,3,6,7]; W[7,3,3,3] i:int64[5]", "w = Gather (W, i)", fill={"i": [6, 0, 3, -1, 2]}),
+    _plumbed("gather_last", "x[2,3,6,7]; W[5,3,3,5] i:int64[3]", "w = Gather <axis = 3> (W, i)", fill={"i": [4, 0, 0]}),
+    _plumbed(
+        "power", "x[2,3,6,7]; V[5,3,3,3] e[] n_var[]", "p = Pow (V, e)  r = Reciprocal (n_var)  w = Mul (r, p)", fill={"e": 3}
+    ),
+    _plumbed(
+        "reshape_computed",
+        "x[2,3,6,7]; V[5,3,3,3] W[135] n:int64[1]",
+        "s = Shape <end = -1> (V)  t = Concat <axis = 0> (s, n)  w = Reshape (W, t)",
+        outputs=_OF_CONV,
+        fill={"n": [3]},
+    ),
+    _plumbed(
+        "reshape_divided",
+        "x[2,3,6,7]; W[135] m:int64[4] n:int64[1] k:int64[4]",
+        "t = Div (m, n)  u = Mul (t, k)  w = Reshape (W, u)",
+        outputs=_OF_CONV,
+        fill={"m": [-11, 7, 7, 7], "n": [2], "k": [-1, 1, 1, 1]},
+    ),
+    _plumbed(
+        "of_shape_filled", "x[2,3,6,7]; w[5,3,3,3] s:int64[1]", "b = ConstantOfShape <value = float[1] {0.75}> (s)", fill={"s": 5}
+    ),
+    _plumbed(
+        "scalar_expanded",
+        "x[2,3,6,7]; w[5,3,3,3] s:int64[1]",
+        "v = Constant <value_float = 0.5> ()  b = Expand (v, s)",
+        fill={"s": 5},
+    ),
+    _plumbed(
+        "of_constants",
+        "x[2,3,6,7]; W[5,3,1,1] s:int64[4]",
+        "b = Fill <shape = [5]> ()  v = Identity (W)  w = Expand (v, s)",
+        fill={"s": [5, 3, 3, 3]},
+        after="Constant Conv",
+    ),
+    CONV.but(
+        "constant_data", tensors="x[1]; K[2,3,6,7] W[5,3,3,3]", body="c = Conv (K, W)  y = BN5 (c)  z = Relu (x)", outputs="y z"
+    ),
+    CONV.but("constant_sparse", "BNF006", edit=make_sparse, no_runtime="it comes out as it was"),
     CONV.but(
         "constant_parameters",
         tensors="x[2,3,6,7]; W[5,3,3,3] g_scale:float16[5] b[1,5] s:int64[1] m[1] n:int64[1] v_var[5] e[]",
@@ -1097,6 +1248,19 @@ _group(
     CONV.but("overridable_ir_3", overridable=_ALL, ir=3, opset=7),
     BIASED.but("overridable_ir_3_bias", overridable=(*_ALL, "b"), ir=3, opset=7),
     MATMUL.but("overridable_ir_3_matmul", overridable=_ALL, ir=3, opset=7, after="MatMul Add"),
+    CONV.but(
+        "overridable_ir_3_shared_weight",
+        "Conv Conv",
+        body="c = Conv (x, W)  y = BN5 (c)  d = Conv (x, W)  z = BN5 (d)",
+        outputs="y z",
+        overridable=(*_ALL, *(f"z_{suffix}" for suffix in _PARAMETERS)),
+        ir=3,
+        opset=7,
+        notes="BNF016",
+    ),
+    CONV.but(
+        "overridable_frozen_and_refused", "BNF007", overridable=_ALL, options={"freeze_initializers": True}, fill={"y_var": -1}
+    ),
     CONV.but("overridable_ir_3_frozen", overridable=_ALL, ir=3, opset=7, options={"freeze_initializers": True}),
     CONV.but(
         "overridable_one_of_two",
@@ -1159,7 +1323,12 @@ _group(
     ),
     CONV.but("weight_is_output", outputs="y W[5,3,3,3]", notes="BNF016"),
     CONV.but("weight_read_elsewhere", body=CONV.body + "  z = Relu (W)", outputs="y z", notes="BNF016"),
-    CONV.but("weight_shape_read_elsewhere", body="s = Shape (W)  z = ConstantOfShape (s)  " + CONV.body, outputs="y z"),
+    CONV.but(
+        "weight_shape_read_elsewhere",
+        body="s = Shape (W)  z = ConstantOfShape (s)  " + CONV.body,
+        outputs="y z",
+        notes="BNF016",
+    ),
     GEMM.but(
         "shared_weight_two_operators",
         "Gemm MatMul",
@@ -1203,6 +1372,13 @@ _group(
     ),
 )
 
+
+def _with_one(channel: int, value: float) -> np.ndarray:
+    values = np.ones((5, 3, 3, 3), np.float32)
+    values[channel, 1, 1, 1] = value
+    return values
+
+
 _BETWEEN = {"Relu": "BNF005|BNF011", "Sigmoid": "BNF005", "Sqrt": "BNF005", "Reciprocal": "BNF005"}
 _group(
     *(
@@ -1220,6 +1396,10 @@ _group(
     CONV.but("variance_zero", notes="BNF017", fill={"y_var": 0}),
     CONV.but("variance_zero_epsilon_zero", "BNF007", fill={"y_var": 0}, body="c = Conv (x, W)  y = BN5 <epsilon = 0.0> (c)"),
     CONV.but("variance_cancels_epsilon", "BNF007", fill={"y_var": -0.5}, body="c = Conv (x, W)  y = BN5 <epsilon = 0.5> (c)"),
+    CONV.but("inf_var", "BNF007|Conv", fill={"y_var": [1, 1, np.inf, 1, 1]}),
+    CONV.but("inf_weight", "BNF007|BNF008|Conv", fill={"W": _with_one(0, np.inf)}),
+    CONV.but("inf_weight_gamma_zero", "BNF007|BNF008|Conv", fill={"W": _with_one(2, np.inf)}),
+    CONV.but("nan_weight", "BNF007|BNF008|Conv", fill={"W": _with_one(1, np.nan)}),
     *(CONV.but(f"nan_{suffix}", "BNF007", fill={f"y_{suffix}": [1, 1, np.nan, 1, 1]}) for suffix in _PARAMETERS),
     *(CONV.but(f"inf_{suffix}", "BNF007", fill={f"y_{suffix}": [1, 1, np.inf, 1, 1]}) for suffix in ("scale", "bias", "mean")),
     CONV.but("nan_bias_gamma_zero", "BNF007", fill={"y_bias": [1, 1, np.nan, 1, 1], "y_scale": [1, 1, 0, 1, 1]}),
@@ -1233,7 +1413,7 @@ _group(
     ),
     CONV.but("half_bias_overflow", "BNF008", dtype="float16", fill={"y_mean": -30000, "y_scale": 4, "y_var": 1}),
     MATMUL.but("half_offset_overflow", "BNF008", dtype="float16", fill={"y_mean": -30000, "y_scale": 4, "y_var": 1}),
-    DENSE.but("half_addend_overflow", "BNF008", dtype="float16", fill={"k": 30000, "y_scale": 4, "y_var": 1, "y_mean": 0}),
+    DENSE.but("half_addend_overflow", "BNF008", dtype="float16", fill={"k": 30000, "y_scale": 4, "y_var": 1}),
     CONV.but("float_overflow", "BNF008", fill={"W": 1e38, "y_scale": 40, "y_var": 1}),
     CONV.but("double_overflow", "BNF008", dtype="double", fill={"W": 1e308, "y_scale": 40, "y_var": 1}, no_runtime=NO_DOUBLE),
     BIASED.but(
@@ -1279,12 +1459,21 @@ _group(
         "Conv",
         tensors="x[3,3,3,3]; W[3,3,1,1] k[3,1,1]",
         body="c = Conv (x, W)  d = Add (c, k)  y = BN3 (d)",
+        after="Conv",
     ),
     CONV.but(
         "added_up_to_more_channels",
         "BNF012",
         tensors="x[3,3,3,3]; W[1,3,1,1] k[4,1,1]",
         body="c = Conv (x, W)  d = Add (c, k)  y = BN4 (d)",
+    ),
+    CONV.but(
+        "added_up_to_more_channels_unknown_shape",
+        "BNF012|BNF018",
+        tensors="v[3,3,3,3] n:int64[K]; W[1,3,1,1] k[4,1,1]",
+        fill={"n": [3, 3, 3, 3]},
+        body="x = Reshape (v, n)  c = Conv (x, W)  d = Add (c, k)  y = BN4 (d)",
+        outputs="y[A,B,C,D]",
     ),
     CONV.but(
         "side_output_is_read",
@@ -1305,6 +1494,19 @@ _group(
     CONV.but("only_another", "BNF021", options={"only": ["z", "c*"]}),
     CONV.but("keep_beats_only", "BNF021", options={"only": ["y"], "keep": ["y"]}),
     CONV.but("keep_second_of_chain", "Conv BNF021", options={"keep": ["y"]}, body="c = Conv (x, W)  d = BN5 (c)  y = BN5 (d)"),
+    CONV.but(
+        "keep_first_of_chain",
+        "BNF021 BNF005|BNF021",
+        options={"keep": ["d"]},
+        body="c = Conv (x, W)  d = BN5 (c)  y = BN5 (d)",
+    ),
+    CONV.but(
+        "keep_behind_a_map",
+        "BNF021",
+        options={"keep": ["y"]},
+        tensors="x[2,5,6,7]; k[5,1,1]",
+        body="d = Add (x, k)  y = BN5 (d)",
+    ),
     TWO.but("only_one_of_two", "Conv BNF021", options={"only": ["y"]}, notes="BNF016"),
 )
 

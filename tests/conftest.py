@@ -1,4 +1,4 @@
-"""What several test files share: where the real models are, and a small network with normalizations in it."""
+"""What several test files share: where the real models are, a small network, and ways to look at files."""
 
 from __future__ import annotations
 

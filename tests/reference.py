@@ -54,6 +54,21 @@ def evaluate(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[st
     return {each.name: value.array for each, value in zip(model.graph.output, results, strict=True)}
 
 
+def assert_close(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], dtype: str, ulps: float) -> None:
+    """Compares the outputs of two models normwise: each to `ulps` times the epsilon of `dtype` times its largest value.
+
+    Values below one count as one: a single small output may be what is left of larger ones that cancelled.
+    """
+    elem_type = onnx.TensorProto.DataType.Value(dtype.upper())
+    epsilon = float(ml_dtypes.finfo(FLOATS[elem_type]).eps)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        wanted, result = expected[name].astype(np.float64), found[name].astype(np.float64)
+        assert result.shape == wanted.shape
+        size = np.abs(wanted[np.isfinite(wanted)]).max(initial=1.0)
+        np.testing.assert_allclose(result, wanted, rtol=0, atol=ulps * epsilon * size, err_msg=name)
+
+
 def _opset(proto: onnx.ModelProto | onnx.FunctionProto) -> int:
     return next((each.version for each in proto.opset_import if each.domain in ("", "ai.onnx")), 1)
 
@@ -247,6 +262,10 @@ def _axes(call: Call, axes: Value | None) -> tuple[int, ...] | None:
     return tuple(int(each) for each in found) if found is not None else None
 
 
+def divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.divide(x, y) if np.issubdtype(x.dtype, np.floating) else np.trunc(x / y).astype(x.dtype)
+
+
 def slice_of(call: Call, X: Value, *places: Value) -> np.ndarray:
     starts, ends, *axes = [each.array for each in places] or [call.get("starts"), call.get("ends"), call.get("axes")]
     index = [slice(None)] * X.array.ndim
@@ -316,10 +335,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "ConstantOfShape": constant_of_shape,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
-    "Div": _plain(np.divide),
+    "Div": _plain(divide),
     "Dropout": dropout,
     "Expand": expand,
     "Flatten": flatten,
+    "Gather": lambda call, X, indices: np.take(X.array, indices.array, call.get("axis", 0)),
     "Gemm": gemm,
     "Identity": _plain(lambda x: x),
     "If": if_,

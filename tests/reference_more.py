@@ -1,4 +1,4 @@
-"""The float64 evaluator of `reference.py` with the operators of the fold algebra: pooling, padding, resizing, quantized weights."""
+"""The evaluator of `reference.py` with the operators of the fold algebra: pooling, padding, resizing, quantized weights."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def _pool(call: Call, X: Value, average: bool) -> np.ndarray:
         size = math.prod(len(window) for window in inside)
         if call.get("count_include_pad", 0):
             counted = [
-                [i for i in window if -begin <= i < n + end] for window, n, (begin, end) in zip(windows, x.shape[2:], pads, strict=True)
+                [i for i in window if -begin <= i < n + end]
+                for window, n, (begin, end) in zip(windows, x.shape[2:], pads, strict=True)
             ]
             size = math.prod(len(window) for window in counted)
         y[(..., *place)] = values.sum(axis=2) / size
@@ -149,7 +150,7 @@ def space_to_depth(call: Call, X: Value) -> np.ndarray:
 
 
 def resize(call: Call, X: Value, *rest: Value | None) -> np.ndarray:
-    roi, scales, sizes = (None, rest[0], None) if len(rest) == 1 else ([*rest, None, None])[:3]
+    roi, scales, sizes = (None, rest[0], None) if len(rest) == 1 else (*rest, None, None, None)[:3]
     given = scales.array.tolist() if scales is not None else call.get("scales", [])
     axes = [each % X.array.ndim for each in call.get("axes", range(X.array.ndim))]
     coordinates = call.get("coordinate_transformation_mode", b"half_pixel" if call.opset >= 11 else b"asymmetric")
@@ -213,6 +214,8 @@ def dequantize(call: Call, X: Value, scale: Value, zero: Value | None = None) ->
         if values.size == 1:
             return values.reshape(())
         axis = call.get("axis", 1) % X.array.ndim
+        if values.ndim > 1:
+            return np.repeat(values, call.get("block_size"), axis)
         return values.reshape([-1 if place == axis else 1 for place in range(X.array.ndim)])
 
     offset = spread(zero.array.astype(np.float64)) if zero is not None else 0.0

@@ -150,7 +150,9 @@ def _slice_bounds(context: Context, node: gs.Node) -> dict[int, tuple[int, int, 
     axes = lists[2] if len(lists) > 2 and lists[2] is not None else range(len(starts))
     steps = lists[3] if len(lists) > 3 else [1] * len(starts)
     rank = context.shapes.rank(node.inputs[0])
-    if min(steps) < 1 or (rank is None and min(axes) < 0):
-        return unknown
+    if min(steps) < 1:
+        return Reason("BNF012", f"{describe(node)} steps backward")
+    if rank is None and min(axes) < 0:
+        return Reason("BNF018", f"the rank of what {describe(node)} cuts is not known", "Give the graph's inputs a shape.")
     rows = zip(axes, starts, ends, steps, strict=True)
     return {axis % rank if rank else axis: (start, end, step) for axis, start, end, step in rows}

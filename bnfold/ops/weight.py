@@ -1,16 +1,20 @@
 """The weight of a linear operator: a constant, or integers behind a DequantizeLinear.
 
-A quantized weight is scaled without touching its integers: `(q − zero)·s·a` is `(q − zero)·(s·a)`, so the factor goes into the
-scale of the DequantizeLinear, exactly but for one rounding of that scale.
+A quantized weight is scaled without being quantized again: `(q − zero)·s·a` is `(q − zero)·(s·a)`, so the factor goes into the scale
+of the DequantizeLinear, exactly but for one rounding of that scale. A scale must stay positive, as quantized kernels expect, so for a
+negative factor `q` becomes `2·zero − q`, which is exact where it is still in range, and for a factor of zero `q` becomes `zero`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from bnfold.affine import Float64
 from bnfold.context import Context
@@ -54,7 +58,8 @@ class DequantizedWeight:
         integers: its `x`.
         scale: its `x_scale`, of shape () or (1,) for one scale, (C,) for one per channel.
         zero: its `x_zero_point`; None where it is absent, which means zero.
-        axis: the axis that a scale per channel lies on.
+        axis: the axis of the integers that a scale per channel lies on.
+        perm: how a Transpose behind it permutes the axes; in order where there is none.
         opset: the opset in force; a scale per channel needs 13.
     """
 
@@ -63,11 +68,12 @@ class DequantizedWeight:
     scale: Weight
     zero: Weight | None
     axis: int
+    perm: tuple[int, ...]
     opset: int
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.integers.shape
+        return tuple(self.integers.shape[axis] for axis in self.perm)
 
     @property
     def elem_type(self) -> int:
@@ -75,34 +81,55 @@ class DequantizedWeight:
 
     def values(self) -> Float64:
         """`(q − zero)·scale` in float64."""
-        zero = 0.0 if self.zero is None else self._spread(self.zero.values().astype(np.float64))
-        return np.asarray((self.integers.values().astype(np.float64) - zero) * self._spread(self.scale.values()))
+        zero = self._spread(self._zeros().astype(np.float64))
+        values = (self.integers.values().astype(np.float64) - zero) * self._spread(self.scale.values())
+        return np.transpose(values, self.perm)
 
     def scaled(self, factor: Float64) -> list[Edit] | Reason:
         """Edits that multiply the scale by `factor`, which must vary along one axis at most, the scale's own if it has one."""
-        axes = [axis for axis, extent in enumerate(factor.shape) if extent > 1]
-        one_scale = self.scale.values().size == 1
-        if len(axes) > 1 or (axes and not one_scale and axes != [self.axis]):
+        own = np.transpose(factor, np.argsort(self.perm))
+        axes = [axis for axis, extent in enumerate(own.shape) if extent > 1]
+        per_tensor = self.scale.values().size == 1
+        if len(axes) > 1 or (axes and not per_tensor and axes != [self.axis]):
             return Reason("BNF012", f"the scales of {describe(self.node)} lie on axis {self.axis}, and the map on another")
-        if not (factor > 0).all():
-            return Reason("BNF011", f"it would turn a scale of {describe(self.node)} to zero or negative")
-        if not axes:
-            return [SetConstant(self.node, 1, Computed(self.scale.values() * factor.ravel()[0], self.elem_type))]
-        if self.opset < 13 and one_scale:
+        if axes and per_tensor and self.opset < 13:
             return Reason(
                 "BNF019", f"{describe(self.node)} can have one scale per channel only from opset 13 on", "Upgrade the opset."
             )
-        scale = np.broadcast_to(self.scale.values().ravel(), (factor.size,)) * factor.ravel()
-        edits: list[Edit] = [SetConstant(self.node, 1, Computed(scale, self.elem_type)), SetAttribute(self.node, "axis", axes[0])]
-        if self.zero is not None and one_scale:
-            zero = np.broadcast_to(self.zero.values().ravel(), scale.shape).copy()
-            edits.append(SetConstant(self.node, 2, Computed(zero, self.zero.elem_type)))
+        integers = self._with_signs(own)
+        if isinstance(integers, Reason):
+            return integers
+        scale = self.scale.values().ravel() * np.where(own == 0, 1.0, np.abs(own)).ravel()
+        scale = scale if axes else scale.reshape(self.scale.shape)
+        edits: list[Edit] = [*integers, SetConstant(self.node, 1, Computed(scale, self.elem_type))]
+        if axes and per_tensor:
+            edits.append(SetAttribute(self.node, "axis", axes[0]))
+            if self.zero is not None:
+                zero = np.repeat(self.zero.values().ravel(), own.size)
+                edits.append(SetConstant(self.node, 2, Computed(zero, self.zero.elem_type)))
         return edits
 
-    def _spread(self, values: Float64) -> Float64:
+    def _with_signs(self, factor: Float64) -> list[Edit] | Reason:
+        if (factor > 0).all():
+            return []
+        refused = Reason("BNF011", f"its negative scales would take integers of {describe(self.node)} out of their range")
+        if self.integers.elem_type not in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8):
+            return refused
+        stored = self.integers.values()
+        zero = self._spread(self._zeros().astype(np.int64))
+        signed = np.sign(factor).astype(np.int64) * (stored.astype(np.int64) - zero) + zero
+        limits = np.iinfo(stored.dtype)
+        if signed.min() < limits.min or signed.max() > limits.max:
+            return refused
+        return [SetConstant(self.node, 0, Computed(signed.astype(stored.dtype), self.integers.elem_type))]
+
+    def _zeros(self) -> NDArray[Any]:
+        return self.zero.values() if self.zero is not None else np.zeros((), np.int64)
+
+    def _spread(self, values: NDArray[Any]) -> NDArray[Any]:
         if values.size == 1:
             return values.reshape(())
-        return values.reshape([-1 if axis == self.axis else 1 for axis in range(len(self.shape))])
+        return values.reshape([-1 if axis == self.axis else 1 for axis in range(len(self.perm))])
 
 
 OperatorWeight: TypeAlias = PlainWeight | DequantizedWeight
@@ -110,17 +137,22 @@ OperatorWeight: TypeAlias = PlainWeight | DequantizedWeight
 
 def weight_of(context: Context, node: gs.Node, index: int) -> OperatorWeight | Reason:
     """The weight at input `index`, or why it cannot be changed (BNF004, BNF006, BNF019)."""
-    tensor = node.inputs[index]
+    tensor, reader, perm = node.inputs[index], node, None
     producer = context.view.producer(tensor)
+    if producer is not None and context.view.op_type(producer) == "Transpose" and not context.constants.is_constant(tensor):
+        shared = context.other_readers(tensor, reader)
+        if shared is not None:
+            return shared
+        perm, reader, tensor = context.view.attribute(producer, "perm"), producer, producer.inputs[0]
+        producer = context.view.producer(tensor)
     if producer is None or context.view.op_type(producer) != "DequantizeLinear":
-        weight = context.float_weight(tensor)
+        weight = context.float_weight(node.inputs[index])
         return weight if isinstance(weight, Reason) else PlainWeight(node, index, weight)
-    shared = context.other_readers(tensor, node)
-    return shared if shared is not None else dequantized(context, producer)
+    return context.other_readers(tensor, reader) or dequantized(context, producer, perm)
 
 
-def dequantized(context: Context, node: gs.Node) -> DequantizedWeight | Reason:
-    """What a DequantizeLinear of constants makes, or why it is not one."""
+def dequantized(context: Context, node: gs.Node, perm: Sequence[int] | None = None) -> DequantizedWeight | Reason:
+    """What a DequantizeLinear of constants makes, transposed by `perm` where it is given, or why it is not one."""
     view, constants = context.view, context.constants
     scale = context.float_weight(node.inputs[1])
     integers = constants.weight(node.inputs[0])
@@ -132,5 +164,6 @@ def dequantized(context: Context, node: gs.Node) -> DequantizedWeight | Reason:
         return Reason("BNF013", f"{describe(node)} dequantizes a value that is computed at run time")
     if len(scale.shape) > 1 or view.attribute(node, "block_size", 0):
         return Reason("BNF019", f"{describe(node)} has one scale per block")
-    axis = int(view.attribute(node, "axis", 1))
-    return DequantizedWeight(node, integers, scale, zero, axis % max(1, len(integers.shape)), view.opset(node))
+    rank = len(integers.shape)
+    axis = int(view.attribute(node, "axis", 1)) % max(1, rank)
+    return DequantizedWeight(node, integers, scale, zero, axis, tuple(perm or range(rank)), view.opset(node))
