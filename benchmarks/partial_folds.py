@@ -4,7 +4,7 @@
 
 Two forms are compared with the BatchNormalization left as it is, in onnxruntime's default session:
 
-* `border map`: Relu → BN → Conv(pad 1) becomes Relu → Conv → Add of a constant (1, M, H, W), the shift as the padded Conv sees it;
+* `border map`: Relu → BN → Conv(pad 1) becomes Relu → Conv → Add of a constant (1, M, H, W), what the Conv makes of the shift;
 * `add`: Conv → Relu → BN → Sigmoid becomes Conv → Relu → Add, the scale (all positive) having left through the Relu.
 
 Interleaved pairs, medians of ratios, and an A/A pair as the noise floor. Ratios above one mean that the partial fold is slower.

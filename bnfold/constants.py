@@ -35,9 +35,10 @@ class Constants:
         self._view = view
         self._shapes = shapes
         self._foldable: set[int] = set()
-        for node in view.nodes():
-            if self._is_pure(node):
-                self._foldable.add(id(node))
+        known = -1
+        while known != len(self._foldable):  # more than once only if it helps: onnxruntime takes unsorted graphs as well
+            known = len(self._foldable)
+            self._mark_pure_nodes()
 
     def is_constant(self, tensor: gs.Tensor) -> bool:
         """Whether the tensor's value does not depend on what a caller feeds."""
@@ -74,6 +75,11 @@ class Constants:
 
     def _operands(self, node: gs.Node) -> list[gs.Tensor]:
         return list(node.inputs[:1] if self._view.op_type(node) == "CastLike" else node.inputs)
+
+    def _mark_pure_nodes(self) -> None:
+        for node in self._view.nodes():
+            if id(node) not in self._foldable and self._is_pure(node):
+                self._foldable.add(id(node))
 
     def _is_pure(self, node: gs.Node) -> bool:
         op_type = self._view.op_type(node)
@@ -174,7 +180,7 @@ def _gather(view: View, node: gs.Node, operands: list[Array]) -> Array:
 def _slice(view: View, node: gs.Node, operands: list[Array]) -> Array:
     if view.opset(node) < 10:
         starts, ends = view.attribute(node, "starts"), view.attribute(node, "ends")
-        axes = view.attribute(node, "axes", range(len(starts)))
+        axes = view.attribute(node, "axes") or range(len(starts))
         steps = [1] * len(starts)
     else:
         starts, ends, *rest = (operand.tolist() for operand in operands[1:])

@@ -11,13 +11,15 @@ from bnfold.constants import Constants
 from bnfold.graph import View, describe
 from bnfold.shapes import Shapes
 from bnfold.verdict import Reason
-from bnfold.weights import FLOAT_TYPES, Weight
+from bnfold.weights import FLOAT_TYPES, Weight, type_name
 
 FREEZE = "If nobody overrides it, use --freeze-initializers (freeze_initializers=True)."
 
 
 class Context:
-    """A view with everything that is known of it.
+    """A view with everything that is known of it, and what the user said about it.
+
+    `kept` holds the ids of nodes that are to stay exactly as they are.
 
     Args:
         proto: the model; only read.
@@ -30,6 +32,7 @@ class Context:
         self, proto: onnx.ModelProto, folder: Path | None = None, freeze_initializers: bool = False, force: bool = False
     ) -> None:
         self.force = force
+        self.kept: set[int] = set()
         self.view = View(proto, folder, freeze_initializers)
         self.shapes = Shapes(self.view)
         self.constants = Constants(self.view, self.shapes)
@@ -40,8 +43,7 @@ class Context:
         if weight is None:
             return self._not_constant(tensor)
         if weight.elem_type not in FLOAT_TYPES:
-            kind = onnx.TensorProto.DataType.Name(weight.elem_type)
-            return Reason("BNF019", f"`{tensor.name}` is of type {kind}, which cannot hold a folded value")
+            return Reason("BNF019", f"`{tensor.name}` is of type {type_name(weight.elem_type)}, which cannot hold a folded value")
         return weight
 
     def _not_constant(self, tensor: gs.Tensor) -> Reason:

@@ -10,6 +10,7 @@ names, and a gs list's `.remove` uses `==`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,12 @@ from bnfold.weights import Computed, Stored, Weight
 GraphLike: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
 _DEFAULT_DOMAINS = {"", "ai.onnx"}
+_ATTRIBUTE_TYPES = {
+    int: onnx.AttributeProto.INT,
+    float: onnx.AttributeProto.FLOAT,
+    bytes: onnx.AttributeProto.STRING,
+    tuple: onnx.AttributeProto.INTS,
+}
 
 
 @dataclass(eq=False)
@@ -83,7 +90,7 @@ class View:
         self.overridable: set[int] = set()
         self.escaping: set[int] = set()
         self.removed: set[int] = set()
-        self.released: list[gs.Tensor] = []
+        self.released: dict[int, gs.Tensor] = {}
         self.replaced: set[int] = set()
         self.inserted: dict[int, list[gs.Node]] = {}
         self.appended: dict[int, list[gs.Node]] = {}
@@ -100,7 +107,7 @@ class View:
         for function in proto.functions:
             name = f"function {function.domain}::{function.name}"
             self._add_scope(name, function, _default_opset(function.opset_import) or opset, None)
-        self._mark_training_names()
+        self._mark_names_used_elsewhere()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -124,14 +131,22 @@ class View:
         return self._protos.get(id(node))
 
     def attribute(self, node: gs.Node, name: str, default: Any = None) -> Any:
-        """The attribute's value, edits included; `default` where it is absent."""
+        """The attribute's value, edits included; `default` where it is absent or set by the function's caller.
+
+        Raises:
+            InputError: it is of another type than `default`.
+        """
         edits = self.attribute_edits.get(id(node), {})
         if name in edits:
             return edits[name]
         proto = self._protos.get(id(node))
         for attribute in proto.attribute if proto is not None else ():
-            if attribute.name == name:
-                return onnx.helper.get_attribute_value(attribute)
+            if attribute.name != name or attribute.ref_attr_name:
+                continue
+            if attribute.type != _ATTRIBUTE_TYPES.get(type(default), attribute.type):
+                kind = onnx.AttributeProto.AttributeType.Name(attribute.type)
+                raise InputError(f"the graph is invalid: attribute `{name}` of {describe(node, proto)} is of type {kind}.")
+            return onnx.helper.get_attribute_value(attribute)
         return default
 
     def attribute_reference(self, node: gs.Node) -> str:
@@ -231,7 +246,7 @@ class View:
         """Makes `node` read `tensor` as input `index`, appending empty inputs up to it."""
         while len(node.inputs) <= index:
             list.append(node.inputs, gs.Variable.empty())
-        self.released.append(node.inputs[index])
+        self._release(node.inputs[index])
         list.__setitem__(node.inputs, index, tensor)
         list.append(tensor.outputs, node)
 
@@ -265,11 +280,11 @@ class View:
     def remove(self, node: gs.Node) -> None:
         """Takes `node` out; what it read and made is released."""
         self.removed.add(id(node))
-        self.released.extend((*node.inputs, *node.outputs))
+        for tensor in (*node.inputs, *node.outputs):
+            self._release(tensor)
 
-    def restore(self, node: gs.Node) -> None:
-        """Puts a removed node back in its place."""
-        self.removed.discard(id(node))
+    def _release(self, tensor: gs.Tensor) -> None:
+        self.released[id(tensor)] = tensor
 
     def bypass_backward(self, source: gs.Tensor, nodes: Sequence[gs.Node]) -> None:
         """Takes out a run of nodes that starts at `source`; what made that makes the run's result, under the result's name."""
@@ -300,6 +315,9 @@ class View:
         if isinstance(proto, onnx.GraphProto):
             self._add_initializers(scope, proto)
         inputs = [value if isinstance(value, str) else value.name for value in proto.input]
+        twice = next((name for name, count in Counter(inputs).items() if count > 1), None)
+        if twice is not None:
+            raise InputError(f"the graph is invalid: `{twice}` is an input twice{_in(scope)}. Export it again.")
         scope.graph.inputs = [self._input(scope, each) for each in inputs]
         for node_proto in proto.node:
             self._add_node(scope, node_proto)
@@ -329,6 +347,11 @@ class View:
             self._define(scope, sparse.values.name, "a sparse initializer")
 
     def _add_node(self, scope: Scope, proto: onnx.NodeProto) -> None:
+        for each in (proto.name, *proto.input, *(attribute.name for attribute in proto.attribute)):
+            if not isinstance(each, str):
+                raise InputError(
+                    f"the graph is invalid: the name {each!r} in a {proto.op_type}{_in(scope)} is not UTF-8. Export it again."
+                )
         node = gs.Node(proto.op_type, proto.name, domain=proto.domain)
         scope.graph.nodes.append(node)
         self._protos[id(node)] = proto
@@ -369,19 +392,37 @@ class View:
         self.escaping.add(id(tensor))
 
     def _define(self, scope: Scope, name: str, by: str, tensor: gs.Tensor | None = None) -> gs.Tensor:
+        if not isinstance(name, str):
+            raise InputError(f"the graph is invalid: the name {name!r} of {by}{_in(scope)} is not UTF-8. Export it again.")
         if name in scope.tensors:
             raise InputError(f"the graph is invalid: `{name}` is defined again by {by}{_in(scope)}. Export it again.")
         scope.tensors[name] = tensor if tensor is not None else gs.Variable(name)
         self._names.add(name)
         return scope.tensors[name]
 
-    def _mark_training_names(self) -> None:
-        # A training algorithm names initializers of the main graph and updates them: they may not change under it.
+    def _mark_names_used_elsewhere(self) -> None:
+        # A training algorithm names initializers of the main graph and updates them, and quantization annotations name the
+        # tensors that hold their parameters: neither may change under them.
         main = self.scopes[0]
+        for scope in self.scopes:
+            for note in scope.proto.quantization_annotation if isinstance(scope.proto, onnx.GraphProto) else ():
+                used = {entry.value for entry in note.quant_parameter_tensor_names}
+                self.escaping |= {id(scope.tensors[name]) for name in used if name in scope.tensors}
         for info in self.proto.training_info:
-            names = {value for graph in (info.algorithm, info.initialization) for node in graph.node for value in node.input}
-            names |= {entry.key for entry in (*info.update_binding, *info.initialization_binding)}
+            names = {entry.key for entry in (*info.update_binding, *info.initialization_binding)}
+            for graph in (info.algorithm, info.initialization):
+                names |= set(_names_read(graph))
             self.escaping |= {id(main.tensors[name]) for name in names if name in main.tensors}
+
+
+def _names_read(graph: onnx.GraphProto) -> Iterator[str]:
+    pending = [graph]
+    while pending:
+        graph = pending.pop()
+        for node in graph.node:
+            yield from node.input
+            for attribute in node.attribute:
+                pending += [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs
 
 
 def describe(node: gs.Node, proto: onnx.NodeProto | None = None) -> str:

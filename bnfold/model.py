@@ -16,7 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from bnfold.errors import EnvironmentUnfit, InputError
-from bnfold.weights import ExternalRegion, Weight, byte_count, rounded_blocks
+from bnfold.weights import ExternalRegion, Weight, byte_count, stored_bytes
 
 _CHUNK_BYTES = 1 << 22
 _PAGE_BYTES = 4096
@@ -50,7 +50,7 @@ class Model:
                 outside the model's folder.
         """
         model = cls(_parse(path, _read(path)), path)
-        model.check_external_data()
+        model.check()
         return model
 
     @classmethod
@@ -63,7 +63,7 @@ class Model:
         own = onnx.ModelProto()
         own.CopyFrom(proto)
         model = cls(own)
-        model.check_external_data()
+        model.check()
         return model
 
     @property
@@ -73,34 +73,22 @@ class Model:
         regions = {(region.path, region.offset, region.length) for region in self._regions()}
         return file + sum(length for _, _, length in regions)
 
-    def check_external_data(self) -> None:
-        """Raises `InputError` for external data that is missing, short, or outside the model's folder."""
+    def check(self) -> None:
+        """Raises `InputError` for a model without graph, and for external data that is missing, short, or outside its folder."""
+        if not self.proto.HasField("graph"):
+            raise InputError(f"{self.path or 'the ModelProto'} holds no graph. Is it a checkpoint, or another format?")
+        checked: set[str] = set()
         for tensor in external_tensors(self.proto):
             location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-            name = f"tensor `{tensor.name}`"
-            if self.folder is None or self.path is None:
+            if self.path is None:
                 raise InputError(
-                    f"the model keeps {name} in the external file {location}, and a ModelProto does not say in which folder. "
-                    "Pass the model's path, or load it with its external data."
+                    f"the model keeps tensor `{tensor.name}` in the external file {location}, and a ModelProto does not say in "
+                    "which folder. Pass the model's path, or load it with its external data."
                 )
-            self._check_location(location, name)
-            _check_region(self.path, tensor, ExternalRegion.of(tensor, self.folder))
-
-    def _check_location(self, location: str, name: str) -> None:
-        assert self.path is not None
-        target = self.path.parent / location
-        # Links may stay inside the folder, or inside the folder that the model itself is linked from, which is how model
-        # hubs lay out their caches.
-        homes = [self.path.parent.resolve(), self.path.resolve().parent]
-        if not location or os.path.isabs(location) or not any(target.resolve().is_relative_to(home) for home in homes):
-            raise InputError(
-                f"{self.path} keeps {name} in {location!r}, which is outside the model's folder. Refusing to read it: put the "
-                "file beside the model and correct the location."
-            )
-        if not target.is_file():
-            raise InputError(
-                f"{self.path} needs {location} ({name}), which is not in {self.path.parent}. Put it beside the model."
-            )
+            if location not in checked:
+                _check_location(self.path, location, tensor.name)
+                checked.add(location)
+            _check_region(self.path, tensor)
 
     def _regions(self) -> Iterator[ExternalRegion]:
         for tensor in external_tensors(self.proto):
@@ -110,11 +98,14 @@ class Model:
         """The external data files that the model refers to, each once."""
         return list(dict.fromkeys(region.path for region in self._regions()))
 
-    def write(self, path: Path, folded: Iterable[tuple[onnx.TensorProto, Weight]] = ()) -> list[Path]:
-        """Writes the model to `path` and its external data, if it has any, to `path` + ".data" beside it.
+    def write(
+        self, path: Path, data_name: str | None = None, folded: Iterable[tuple[onnx.TensorProto, Weight]] = ()
+    ) -> list[Path]:
+        """Writes the model to `path`, and its external data, if it has any, to one file beside it.
 
         Args:
             path: a file in an existing folder.
+            data_name: the name of the data file; the model's name with ".data" by default.
             folded: tensors that stay external and the values they get; all other external tensors are copied.
 
         Returns:
@@ -123,7 +114,7 @@ class Model:
         tensors = list(external_tensors(self.proto))
         written = []
         if tensors:
-            data = path.with_name(f"{path.name}.data")
+            data = path.with_name(data_name or f"{path.name}.data")
             with data.open("wb") as stream:
                 self._write_external(stream, data.name, tensors, {id(tensor): weight for tensor, weight in folded})
             written.append(data)
@@ -142,7 +133,7 @@ class Model:
             region = ExternalRegion.of(tensor, self.folder)
             if weight is not None:
                 offset = _align(stream, byte_count(weight.elem_type, weight.shape))
-                length = sum(stream.write(block.tobytes()) for block in rounded_blocks(weight))
+                length = sum(map(stream.write, stored_bytes(weight)))
                 places.append((tensor, offset, length))
                 continue
             if region not in copied:  # several tensors may share one region
@@ -192,13 +183,15 @@ def staged(destination: Path) -> Iterator[Path]:
         EnvironmentUnfit: the disk is full.
     """
     folder = destination.parent
-    if not folder.is_dir():
-        raise InputError(f"cannot write {destination}: {folder} is not a folder. Create it first.")
-    if destination.is_dir():
-        raise InputError(f"cannot write {destination}: it is a folder. Name a file.")
     try:
+        if not folder.is_dir():
+            raise InputError(f"cannot write {destination}: {folder} is not a folder. Create it first.")
+        if destination.is_dir():
+            raise InputError(f"cannot write {destination}: it is a folder. Name a file.")
+        if destination.exists() and not destination.is_file():
+            raise InputError(f"cannot write {destination}: it is a device or a pipe, not a file. Name a file.")
         stage = tempfile.mkdtemp(prefix=f".{destination.name}.", dir=folder)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _write_error(destination, error) from error
     try:
         yield Path(stage)
@@ -209,28 +202,64 @@ def staged(destination: Path) -> Iterator[Path]:
 
 
 def move_into_place(files: list[Path], stage: Path, folder: Path) -> None:
-    """Renames staged files into `folder`, in order: data files first, the model that refers to them last."""
-    for file in files:
-        target = folder / file.relative_to(stage)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, target)
+    """Renames staged files into `folder`, in order: data files first, the model that refers to them last.
+
+    When one cannot be moved, those that were are taken back, and what they replaced is there again.
+    """
+    moved: list[tuple[Path, Path | None]] = []
+    try:
+        for place, file in enumerate(files):
+            target = folder / file.relative_to(stage)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            moved.append((target, _set_aside(target, stage / f"replaced-{place}")))
+            os.replace(file, target)
+    except OSError:
+        for target, replaced in reversed(moved):
+            if replaced is not None:
+                os.replace(replaced, target)
+            else:
+                target.unlink(missing_ok=True)
+        raise
 
 
-def _write_error(destination: Path, error: OSError) -> InputError | EnvironmentUnfit:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _set_aside(target: Path, backup: Path) -> Path | None:
+    if not os.path.lexists(target):
+        return None
+    try:
+        os.link(target, backup, follow_symlinks=False)
+    except OSError:  # not every file system has links
+        shutil.copy2(target, backup, follow_symlinks=False)
+    return backup
+
+
+def refers_to(path: Path, data: Path) -> bool:
+    """Whether the file at `path` is a model that keeps weights in `data`."""
+    try:
+        model = Model(onnx.ModelProto.FromString(path.read_bytes()), path)
+        return any(file.exists() and file.samefile(data) for file in model.external_files())
+    except (OSError, DecodeError, ValueError):
+        return False
+
+
+def _write_error(destination: Path, error: OSError | ValueError) -> InputError | EnvironmentUnfit:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EnvironmentUnfit(f"cannot write {destination}: the disk is full. Nothing was left behind.")
-    return InputError(f"cannot write {destination}: {error.strerror or error}. Choose another place with -o.")
+    return InputError(f"cannot write {destination}: {_what(error)}. Choose another place with -o.")
+
+
+def _what(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _read(path: Path) -> bytes:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a model. Name the .onnx file in it.")
     try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not a model. Name the .onnx file in it.")
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist.") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {_what(error)}.") from error
     if not content:
         raise InputError(f"{path} is empty. Was the download complete?")
     return content
@@ -241,8 +270,6 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
         proto: onnx.ModelProto = onnx.ModelProto.FromString(content)
     except DecodeError as error:
         raise InputError(f"{path} is not an ONNX model: {_damage(content)}") from error
-    if not proto.HasField("graph"):
-        raise InputError(f"{path} is not an ONNX model: it holds no graph. Is it a checkpoint, or another format?")
     return proto
 
 
@@ -278,8 +305,31 @@ def _varint(content: bytes, place: int) -> tuple[int, int]:
     return value, place + 1
 
 
-def _check_region(path: Path, tensor: onnx.TensorProto, region: ExternalRegion) -> None:
-    needed = byte_count(tensor.data_type, tuple(tensor.dims))
+def _check_location(path: Path, location: str, tensor: str) -> None:
+    target = path.parent / location
+    try:
+        # Links may stay inside the folder, or inside the folder that the model itself is linked from, which is how model hubs
+        # lay out their caches.
+        homes = [path.parent.resolve(), path.resolve().parent]
+        inside = any(target.resolve().is_relative_to(home) for home in homes)
+        found = target.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} keeps tensor `{tensor}` in {location!r}, which is no usable file name: {error}.") from error
+    if not location or os.path.isabs(location) or not inside:
+        raise InputError(
+            f"{path} keeps tensor `{tensor}` in {location!r}, which is outside the model's folder. Refusing to read it: put the "
+            "file beside the model and correct the location."
+        )
+    if not found:
+        raise InputError(f"{path} needs {location} (tensor `{tensor}`), which is not in {path.parent}. Put it beside the model.")
+
+
+def _check_region(path: Path, tensor: onnx.TensorProto) -> None:
+    try:
+        region = ExternalRegion.of(tensor, path.parent)
+        needed = byte_count(tensor.data_type, tuple(tensor.dims))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} does not say correctly where tensor `{tensor.name}` lies: {error}. Export it again.") from error
     size = region.path.stat().st_size
     if region.offset < 0 or region.length != needed or region.offset + region.length > size:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import itertools
 import os
 import shutil
 import time
@@ -16,11 +17,12 @@ import onnx
 from bnfold.apply import apply, freeze
 from bnfold.context import Context
 from bnfold.errors import InputError
-from bnfold.model import Model, external_tensors, move_into_place, staged
+from bnfold.model import Model, external_tensors, move_into_place, refers_to, staged
+from bnfold.placement import Placement
 from bnfold.planner import Choice, plan_folds
 from bnfold.report.report import Inspection, ModelFacts, Report
 from bnfold.verdict import Plan
-from bnfold.weights import Weight, rounded_blocks
+from bnfold.weights import ExternalRegion, Weight, stored_bytes
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -68,8 +70,8 @@ def fold(
     """
     own = _own(model)
     context = Context(own.proto, own.folder, freeze_initializers, force)
-    plan_ = plan_folds(context, Choice(keep, only, no_batchnorm))
-    pending = _apply(context, freeze_initializers)
+    plan_, placements = plan_folds(context, _choice(keep, only, no_batchnorm))
+    pending = _apply(context, placements, freeze_initializers)
     _load_external(own, pending)
     return FoldResult(_like(model, own.proto), plan_)
 
@@ -88,8 +90,8 @@ def plan(
     Raises:
         InputError: the model cannot be read or is invalid.
     """
-    own = Model(model) if isinstance(model, onnx.ModelProto) else _own(model)
-    return plan_folds(Context(own.proto, own.folder, freeze_initializers, force), Choice(keep, only, no_batchnorm))
+    own = _borrowed(model) if isinstance(model, onnx.ModelProto) else _own(model)
+    return plan_folds(Context(own.proto, own.folder, freeze_initializers, force), _choice(keep, only, no_batchnorm))[0]
 
 
 def inspect(source: str | os.PathLike[str], *, freeze_initializers: bool = False) -> Inspection:
@@ -99,7 +101,7 @@ def inspect(source: str | os.PathLike[str], *, freeze_initializers: bool = False
         InputError: the model cannot be read or is invalid.
     """
     model = Model.open(Path(source))
-    return Inspection(_facts(model), plan_folds(Context(model.proto, model.folder, freeze_initializers)))
+    return Inspection(_facts(model), plan_folds(Context(model.proto, model.folder, freeze_initializers))[0])
 
 
 def optimize(
@@ -145,10 +147,12 @@ def optimize(
         EnvironmentUnfit: the installed onnxruntime cannot run the model, or the disk is full.
     """
     started = time.perf_counter()
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative. Choose 0 or more.")
     model, target = Model.open(Path(source)), Path(destination)
     facts = _facts(model)
     context = Context(model.proto, model.folder, freeze_initializers, force)
-    plan_ = plan_folds(context, Choice(keep, only, no_batchnorm))
+    plan_, placements = plan_folds(context, _choice(keep, only, no_batchnorm))
     identical = not context.view.is_edited and not (freeze_initializers and _has_overridable(model.proto))
 
     def report(verification: Verification | None = None, size: int | None = None) -> Report:
@@ -159,9 +163,9 @@ def optimize(
         return report()
     with staged(target) as stage:
         if identical:
-            files = _copy(model, stage / target.name, target.parent)
+            files = _copy(model, stage / target.name, target)
         else:
-            files = model.write(stage / target.name, _apply(context, freeze_initializers))
+            files = model.write(stage / target.name, _data_name(model, target), _apply(context, placements, freeze_initializers))
         verification = None
         if verify and not identical:
             from bnfold.runtime.verify import verify as verify_models
@@ -171,15 +175,27 @@ def optimize(
             )
             if not verification.ok:
                 return report(verification)
-        size = sum(file.stat().st_size for file in files)
+        size = facts.size_bytes if identical else sum(file.stat().st_size for file in files)
         move_into_place(files, stage, target.parent)
         return report(verification, size)
 
 
-def _apply(context: Context, freeze_initializers: bool) -> Pending:
+def _choice(keep: Sequence[str], only: Sequence[str], no_batchnorm: bool) -> Choice:
+    # One pattern is taken for what it is, and not for a sequence of letters.
+    patterns = [(each,) if isinstance(each, str) else tuple(each) for each in (keep, only)]
+    return Choice(patterns[0], patterns[1], no_batchnorm)
+
+
+def _apply(context: Context, placements: list[Placement], freeze_initializers: bool) -> Pending:
     if freeze_initializers:
         freeze(context.view.proto)
-    return apply(context.view) if context.view.is_edited else []
+    return apply(context.view, placements) if context.view.is_edited else []
+
+
+def _borrowed(proto: onnx.ModelProto) -> Model:
+    model = Model(proto)
+    model.check()
+    return model
 
 
 def _own(model: ModelLike) -> Model:
@@ -190,8 +206,18 @@ def _own(model: ModelLike) -> Model:
     import onnx_graphsurgeon as gs
 
     if isinstance(model, gs.Graph):
-        return Model(gs.export_onnx(model))
+        return Model(_exported(model))
     raise TypeError(f"expected a path, an onnx.ModelProto or an onnx_graphsurgeon.Graph, not {type(model).__name__}")
+
+
+def _exported(graph: gs.Graph) -> onnx.ModelProto:
+    import onnx_graphsurgeon as gs
+
+    try:
+        proto: onnx.ModelProto = gs.export_onnx(graph)
+    except gs.OnnxGraphSurgeonException as error:
+        raise InputError(f"the graph cannot be exported: {error}") from error
+    return proto
 
 
 def _like(model: ModelLike, proto: onnx.ModelProto) -> Any:
@@ -208,14 +234,14 @@ def _load_external(model: Model, pending: Pending) -> None:
     for tensor in external_tensors(model.proto):
         weight = folded.get(id(tensor))
         if weight is not None:
-            values.append((tensor, weight.shape, b"".join(block.tobytes() for block in rounded_blocks(weight))))
+            values.append((tensor, weight.shape, b"".join(stored_bytes(weight))))
+        else:
+            values.append((tensor, tuple(tensor.dims), ExternalRegion.of(tensor, model.folder).read()))
     for tensor, shape, raw in values:
         tensor.dims[:] = shape
         tensor.raw_data = raw
         tensor.ClearField("external_data")
-        tensor.data_location = onnx.TensorProto.DEFAULT
-    if model.folder is not None:
-        onnx.load_external_data_for_model(model.proto, str(model.folder))
+        tensor.ClearField("data_location")
 
 
 def _facts(model: Model) -> ModelFacts:
@@ -230,22 +256,33 @@ def _has_overridable(proto: onnx.ModelProto) -> bool:
     return proto.ir_version >= 4 and any(tensor.name in inputs for tensor in proto.graph.initializer)
 
 
-def _copy(model: Model, staged_model: Path, folder: Path) -> list[Path]:
+def _data_name(model: Model, target: Path) -> str:
+    """The name of the data file beside `target`: one that is not there yet, or that belongs to the model being replaced."""
+    usual = target.with_name(f"{target.name}.data")
+    in_place = model.path is not None and target.exists() and target.samefile(model.path)
+    if not usual.exists() or (refers_to(target, usual) and (in_place or not any(map(usual.samefile, model.external_files())))):
+        return usual.name
+    numbers = (target.with_name(f"{target.name}.{number}.data") for number in itertools.count(1))
+    return next(path for path in numbers if not path.exists()).name
+
+
+def _copy(model: Model, staged_model: Path, target: Path) -> list[Path]:
     """Stages an unchanged model; its external data comes along when it goes to another folder, under its own name."""
     assert model.path is not None
     assert model.folder is not None
-    external = [] if folder.samefile(model.folder) else model.external_files()
-    copied = [_copy_data(source, model.folder, staged_model.parent, folder) for source in external]
+    external = [] if target.parent.samefile(model.folder) else model.external_files()
+    copied = [_copy_data(source, source.relative_to(model.folder), staged_model.parent, target) for source in external]
     shutil.copyfile(model.path, staged_model)
     return [*(file for file in copied if file is not None), staged_model]
 
 
-def _copy_data(source: Path, home: Path, stage: Path, folder: Path) -> Path | None:
-    place = source.relative_to(home)
-    if (folder / place).exists():
-        if filecmp.cmp(source, folder / place, shallow=False):
+def _copy_data(source: Path, place: Path, stage: Path, target: Path) -> Path | None:
+    present = target.parent / place
+    if present.exists():
+        if filecmp.cmp(source, present, shallow=False):
             return None
-        raise InputError(f"{folder / place} is in the way of the external data of the same name. Choose another folder.")
+        if not refers_to(target, present):
+            raise InputError(f"{present} is in the way of the external data of the same name. Choose another folder.")
     (stage / place).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, stage / place)
     return stage / place

@@ -15,18 +15,20 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 
-from bnfold.affine import Float64
+from bnfold.affine import Affine, Float64
 from bnfold.context import Context
 from bnfold.edits import AddOutput, MapInput, SetAttribute, SetConstant
 from bnfold.graph import View, describe
 from bnfold.ops.passing import is_training_dropout
+from bnfold.placement import Placement, place_constants
 from bnfold.route import Route, find_backward, find_forward
 from bnfold.sites import Site, find_sites, site_map
 from bnfold.verdict import Fold, Note, Plan, Reason, Refusal, Verdict
-from bnfold.weights import FLOAT_TYPES, Computed, Scaled
+from bnfold.weights import FLOAT_TYPES, Computed, Scaled, Stored
 
-_NEARLY_FOLDED = {"BNF006", "BNF008", "BNF010", "BNF011", "BNF012", "BNF018", "BNF020"}
+_NEARLY_FOLDED = {f"BNF{number:03}" for number in (6, 8, 10, 11, 12, 13, 14, 18, 19, 20, 21)}
 """Reasons that say more than "nothing linear stands there": the way led up to an operator that could have taken the map."""
 
 
@@ -45,33 +47,39 @@ class Choice:
     no_batchnorm: bool = False
 
 
-def plan_folds(context: Context, choice: Choice | None = None) -> Plan:
-    """Decides about every normalization and makes the folds on `context.view`."""
+def plan_folds(context: Context, choice: Choice | None = None) -> tuple[Plan, list[Placement]]:
+    """Decides about every normalization and makes the folds on `context.view`.
+
+    Returns:
+        The plan, and where the constants go that the folds need.
+    """
     choice = choice or Choice()
     before = _count(context.view)
     dropouts = tuple(_dropout_notes(context))
     sites = find_sites(context)
     kept = {place: reason for place, site in enumerate(sites) if (reason := _kept(site, choice)) is not None}
-    untouchable = {id(node) for place in kept for node in sites[place].nodes}
-    folds = _fold_all(context, sites, untouchable)
+    context.kept |= {id(node) for place in kept for node in sites[place].nodes}
+    folds = _fold_all(context, sites)
     verdicts: list[Verdict] = []
     for place, site in enumerate(sites):
         if place in folds:
             verdicts.append(folds[place])
-        elif place in kept or _is_normalization(context, site):
+        elif _is_normalization(context, site):
             refusal = _refusal(site, kept.get(place) or _reason(context, site))
             verdicts.append(_without_batchnorm(context, site, refusal) if choice.no_batchnorm else refusal)
     _prune(context)
-    return Plan(tuple(verdicts), before, _count(context.view), (*dropouts, *_copy_notes(context.view)))
+    notes = (*dropouts, *_copy_notes(context.view))
+    placements = list(place_constants(context.view))
+    return Plan(tuple(verdicts), before, _count(context.view), notes), placements
 
 
-def _fold_all(context: Context, sites: list[Site], untouchable: set[int]) -> dict[int, Fold]:
+def _fold_all(context: Context, sites: list[Site]) -> dict[int, Fold]:
     """Folds until nothing folds any more. What folds put in may fold as well, so sites are looked up again in the end."""
     places = {id(node): place for place, site in enumerate(sites) for node in site.nodes}
     folds: dict[int, Fold] = {}
     standing = sites
     while standing:
-        free = [site for site in standing if not any(id(node) in untouchable for node in site.nodes)]
+        free = [site for site in standing if not any(id(node) in context.kept for node in site.nodes)]
         found = list(_fold_rounds(context, free))
         for site, fold in found:
             folds.update((places[id(node)], fold) for node in site.nodes if id(node) in places)
@@ -105,7 +113,7 @@ def _fold(context: Context, site: Site, forward: bool, merging: bool) -> Fold | 
         if isinstance(other, Route) and other.added_nodes < route.added_nodes:
             route = other
     takers = tuple(dict.fromkeys(describe(each, context.view.node_proto(each)) for each in route.takers))
-    _commit(context.view, site, route)
+    _commit(context, site, route)
     return Fold(site.normalization, takers, site.notes + route.notes)
 
 
@@ -120,7 +128,7 @@ def _without_batchnorm(context: Context, site: Site, refusal: Refusal) -> Refusa
     route = find_backward(context, site, scale_only=True)
     steps = [("Mul", wide.scale, bool((wide.scale != 1).any())), ("Add", wide.offset, wide.has_offset)]
     if isinstance(route, Route) and not route.added_nodes:
-        _make_edits(context.view, route)
+        _make_edits(context, route)
         steps = steps[1:]
     written = [(op_type, Computed(values[0], elem_type)) for op_type, values, needed in steps if needed]
     _replace(context.view, site, written or [("Add", Computed(np.zeros(()), elem_type))])
@@ -160,8 +168,9 @@ def _refusal(site: Site, reason: Reason) -> Refusal:
     return Refusal(site.normalization, reason.code, reason.sentence, reason.remedy, site.notes)
 
 
-def _commit(view: View, site: Site, route: Route) -> None:
-    _make_edits(view, route)
+def _commit(context: Context, site: Site, route: Route) -> None:
+    view = context.view
+    _make_edits(context, route)
     if route.forward:
         view.bypass_forward(site.source, site.nodes)
     elif route.offset is None:
@@ -170,16 +179,17 @@ def _commit(view: View, site: Site, route: Route) -> None:
         _replace(view, site, [("Add", route.offset)])
 
 
-def _make_edits(view: View, route: Route) -> None:
+def _make_edits(context: Context, route: Route) -> None:
+    view = context.view
     for edit in route.edits:
         if isinstance(edit, SetConstant):
             _set_constant(view, edit)
         elif isinstance(edit, SetAttribute):
             view.set_attribute(edit.node, edit.name, edit.value)
         elif isinstance(edit, AddOutput):
-            view.insert_behind(edit.node, "Add", view.new_constant(edit.offset, f"{edit.node.outputs[0].name}_offset"))
+            _add_output(context, edit)
         else:
-            _map_input(view, edit)
+            _map_input(context, edit)
 
 
 def _set_constant(view: View, edit: SetConstant) -> None:
@@ -190,14 +200,42 @@ def _set_constant(view: View, edit: SetConstant) -> None:
     view.set_input(edit.node, edit.index, view.new_constant(edit.weight, name, origin))
 
 
-def _map_input(view: View, edit: MapInput) -> None:
-    tensor, base = edit.node.inputs[edit.index], edit.node.inputs[edit.index].name
-    for op_type, weight in edit.steps:
-        made = "scaled" if op_type == "Mul" else "shifted"
-        mapped = view.new_variable(f"{base}_{made}")
-        view.insert_before(edit.node, op_type, [tensor, view.new_constant(weight, f"{mapped.name}_{op_type.lower()}")], mapped)
+def _add_output(context: Context, edit: AddOutput) -> None:
+    result = edit.node.outputs[0]
+    offset = context.view.new_constant(edit.offset, f"{result.name}_offset")
+    added = context.view.insert_behind(edit.node, "Add", offset)
+    context.shapes.learn(added.inputs[0], context.shapes.extents(result), edit.offset.elem_type)
+
+
+def _map_input(context: Context, edit: MapInput) -> None:
+    view = context.view
+    base, affine = _unmapped(view, edit.node.inputs[edit.index], Affine.of(edit.scale.array, 0.0, edit.offset.array))
+    composed = MapInput(
+        edit.node, edit.index, Computed(affine.scale, edit.scale.elem_type), Computed(affine.offset, edit.scale.elem_type)
+    )
+    known = context.shapes.extents(base)
+    shape = np.broadcast_shapes([each for each in known if isinstance(each, int)], affine.shape) if known is not None else None
+    tensor = base
+    for op_type, weight in composed.steps:
+        mapped = view.new_variable(f"{base.name}_{'scaled' if op_type == 'Mul' else 'shifted'}")
+        context.shapes.learn(mapped, shape, weight.elem_type)
+        constant = view.new_constant(weight, f"{mapped.name}_{op_type.lower()}")
+        view.insert_before(edit.node, op_type, [tensor, constant], mapped)
         tensor = mapped
     view.set_input(edit.node, edit.index, tensor)
+
+
+def _unmapped(view: View, tensor: gs.Tensor, outer: Affine) -> tuple[gs.Tensor, Affine]:
+    """Takes out the nodes that an earlier fold mapped this value with: one Mul and one Add do for both."""
+    node = view.producer(tensor)
+    while node is not None and view.node_proto(node) is None and node.op in ("Mul", "Add"):
+        constant = view.stored(node.inputs[1])
+        assert constant is not None
+        inner = Affine.of(constant.values()) if node.op == "Mul" else Affine.of(1.0, 0.0, constant.values())
+        outer, tensor = outer.after(inner), node.inputs[0]
+        view.remove(node)
+        node = view.producer(tensor)
+    return tensor, outer
 
 
 def _replace(view: View, site: Site, steps: Sequence[tuple[str, Computed]]) -> None:
@@ -227,16 +265,35 @@ def _without_trailing_ones(values: Float64) -> Float64:
 def _prune(context: Context) -> None:
     """Takes out the constant plumbing that the folds left without a reader."""
     view = context.view
-    pending = list(view.released)
+    origins = _origins_to_be_replaced(view)
+    pending = list(view.released.values())
     while pending:
         tensor = pending.pop()
         node = view.producer(tensor)
-        if node is None or id(node) in view.removed or not context.constants.is_plumbing(node):
+        if node is None or id(node) in view.removed or not _makes_constant(context, node):
             continue
-        if any(view.is_read(output) for output in node.outputs):
+        if any(view.is_read(output) or id(output) in origins for output in node.outputs):
             continue
         view.remove(node)
         pending += list(node.inputs)
+
+
+def _makes_constant(context: Context, node: gs.Node) -> bool:
+    if context.constants.is_plumbing(node):
+        return True
+    return context.view.op_type(node) == "DequantizeLinear" and all(map(context.constants.is_constant, node.inputs))
+
+
+def _origins_to_be_replaced(view: View) -> set[int]:
+    """Constant nodes whose tensor a new constant will take the place of (see `bnfold.placement`)."""
+    found = set()
+    for tensor in (tensor for node in view.nodes() for tensor in node.inputs if view.is_new(tensor)):
+        origin, weight = view.origin(tensor), view.stored(tensor)
+        stored = view.stored(origin) if origin is not None else None
+        if isinstance(stored, Stored) and weight is not None and stored.elem_type == weight.elem_type:
+            maker = view.producer(origin)
+            found |= {id(origin)} if maker is not None and view.op_type(maker) == "Constant" else set()
+    return found
 
 
 def _count(view: View) -> dict[str, int]:

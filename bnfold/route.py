@@ -58,9 +58,15 @@ class _Search:
         self.visited: set[int] = set()
         self.leaves_offset = False
 
+    def route(self, forward: bool, offset: Computed | None = None) -> Route:
+        """What was found."""
+        return Route(forward, tuple(self.edits), tuple(self.takers), offset)
+
     def ask(self, rules: dict[str, Rule], node: gs.Node, index: int, map_: Map) -> Step | Reason:
         """Asks the rule of one operator, unless the route has been there already."""
         op_type = self.context.view.op_type(node)
+        if id(node) in self.context.kept:
+            return Reason("BNF021", f"{describe(node)} is to be kept as it is")
         merges = self.merging and op_type in MERGING
         rule = MERGING[op_type][rules is FORWARD] if merges else rules.get(op_type)
         if rule is None:
@@ -94,7 +100,18 @@ def find_backward(context: Context, site: Site, merging: bool = False, scale_onl
     map_ = site_map(context, site)
     if isinstance(map_, Reason):
         return map_
-    map_ = map_.scale_only() if scale_only else map_
+    search = _search_backward(context, site, map_.scale_only() if scale_only else map_, merging)
+    if isinstance(search, Reason) or not search.leaves_offset:
+        return search if isinstance(search, Reason) else _checked(site, search.route(forward=False))
+    # Some branch can take the scale only, so all of them do, and the whole offset stays where the map was.
+    search = _search_backward(context, site, map_.scale_only(), merging)
+    if isinstance(search, Reason):
+        return search
+    offset = _offset_beside(context, site, map_, search.edits)
+    return offset if isinstance(offset, Reason) else _checked(site, search.route(forward=False, offset=offset))
+
+
+def _search_backward(context: Context, site: Site, map_: Map, merging: bool) -> _Search | Reason:
     search = _Search(context, site, merging)
     pending: list[tuple[gs.Node, gs.Tensor, int, Map]] = [(site.nodes[0], site.source, -1, map_)]
     while pending:
@@ -113,12 +130,7 @@ def find_backward(context: Context, site: Site, merging: bool = False, scale_onl
         if isinstance(step, Reason):
             return step
         pending += [(producer, producer.inputs[index], index, onward) for index, onward in step.onward]
-    if not search.takers:
-        return Reason("BNF005", "only constants stand before it")
-    offset = _offset_beside(context, site, map_, search.edits) if search.leaves_offset else None
-    if isinstance(offset, Reason):
-        return offset
-    return _checked(site, Route(False, tuple(search.edits), tuple(search.takers), offset))
+    return search if search.takers else Reason("BNF005", "only constants stand before it")
 
 
 def find_forward(context: Context, site: Site, merging: bool = False) -> Route | Reason:
@@ -147,7 +159,7 @@ def find_forward(context: Context, site: Site, merging: bool = False) -> Route |
             pending += [(reader.outputs[index], onward) for index, onward in step.onward]
     if not search.takers:
         return Reason("BNF005", "no linear operator reads what it makes")
-    return _checked(site, Route(True, tuple(search.edits), tuple(search.takers)))
+    return _checked(site, search.route(forward=True))
 
 
 def _in_the_way(context: Context, node: gs.Node) -> Reason:
@@ -190,8 +202,9 @@ def _offset_beside(context: Context, site: Site, map_: Map, edits: list[Edit]) -
     offset = map_.over(rank).offset
     while offset.ndim > 1 and offset.shape[0] == 1:
         offset = offset[0]
-    elem_type = next(edit.weight.elem_type for edit in edits if isinstance(edit, SetConstant))
-    return Computed(offset, elem_type)
+    weights = (edit.weight for edit in edits if isinstance(edit, SetConstant))
+    like = next(weight.elem_type for weight in weights if weight.elem_type in FLOAT_TYPES)
+    return Computed(offset, context.shapes.elem_type(site.source) or like)
 
 
 def _checked(site: Site, route: Route) -> Route | Reason:

@@ -28,9 +28,15 @@ class Shapes:
 
     def __init__(self, view: View) -> None:
         self._view = view
+        self._learned: dict[int, onnx.TypeProto.Tensor] = {}
         self._origin: dict[int, tuple[int, str]] = {
             id(tensor): (place, name) for place, scope in enumerate(view.scopes) for name, tensor in scope.tensors.items()
         }
+
+    def learn(self, tensor: gs.Tensor, extents: tuple[Extent, ...] | None, elem_type: int | None) -> None:
+        """Takes note of a tensor that a fold put in."""
+        if extents is not None and elem_type is not None:
+            self._learned[id(tensor)] = onnx.helper.make_tensor_type_proto(elem_type, extents).tensor_type
 
     def rank(self, tensor: gs.Tensor) -> int | None:
         """The number of axes; None where unknown."""
@@ -58,7 +64,7 @@ class Shapes:
     def _type(self, tensor: gs.Tensor) -> onnx.TypeProto.Tensor | None:
         origin = self._origin.get(id(tensor))
         if origin is None:
-            return None
+            return self._learned.get(id(tensor))
         return self._given.get(origin) or self._inferred.get(origin) or self._declared.get(origin)
 
     def _rank_from_producer(self, tensor: gs.Tensor) -> int | None:

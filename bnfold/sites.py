@@ -65,6 +65,8 @@ def find_sites(context: Context) -> list[Site]:
     found: list[Site] = []
     taken: set[int] = set()
     for node in context.view.nodes():
+        if not node.outputs or node.outputs[0].is_empty():
+            continue
         if context.view.op_type(node) == "BatchNormalization":
             found.append(_batch_normalization_site(context, node))
         elif id(node) not in taken and isinstance(_primitive_map(context, node), Map):
@@ -100,6 +102,9 @@ def batch_normalization_map(context: Context, node: gs.Node) -> Map | Reason:
     reason = _training_mode(context, node)
     if reason is not None:
         return reason
+    read = next((each.name for each in node.outputs[1:] if not each.is_empty() and context.view.is_read(each)), None)
+    if read is not None:
+        return Reason("BNF004", f"its side output `{read}` is read")
     values = []
     for name, tensor in zip(_PARAMETERS, node.inputs[1:5], strict=True):
         weight = context.float_weight(tensor)
@@ -128,7 +133,7 @@ def _batch_normalization_site(context: Context, node: gs.Node) -> Site:
     map_ = batch_normalization_map(context, node)
     channels = map_.channels if isinstance(map_, Map) else None
     epsilon = float(str(np.float32(epsilon_of(context, node))))
-    normalization = _describe(context, (node,), node.inputs[0], channels, epsilon)
+    normalization = _describe(context, (node,), node.inputs[0] if node.inputs else None, channels, epsilon)
     notes = tuple(_statistics_notes(context, node, normalization)) if isinstance(map_, Map) else ()
     return Site((node,), 0, normalization, notes)
 
@@ -222,19 +227,20 @@ def _primitive_affine(op_type: str, values: Float64, reversed_: bool) -> Affine:
 
 def _constant_axes(context: Context, node: gs.Node, place: int, constant: Weight) -> tuple[int, ...] | Reason:
     """The data's axes along which the constant varies. One that broadcasts the data up is no map of the data."""
-    extents = context.shapes.extents(node.inputs[place])
-    if all(extent == 1 for extent in constant.shape) and (len(constant.shape) < 2 or extents is not None):
-        fits = len(constant.shape) < 2 or (extents is not None and len(constant.shape) <= len(extents))
-        return () if fits else Reason("BNF012", f"the constant of {describe(node)} has more axes than what it meets")
-    if extents is None:
-        return Reason("BNF018", f"the shape of what {describe(node)} reads is not known", "Give the graph's inputs a shape.")
-    first = len(extents) - len(constant.shape)
+    if not constant.shape:
+        return ()
+    rank, extents = context.shapes.rank(node.inputs[place]), context.shapes.extents(node.inputs[place])
+    if rank is None:
+        return Reason("BNF018", f"the rank of what {describe(node)} reads is not known", "Give the graph's inputs a shape.")
+    first = rank - len(constant.shape)
     if context.view.opset(node) < 7 and context.view.attribute(node, "axis") is not None:
-        first = int(context.view.attribute(node, "axis")) % max(1, len(extents))  # broadcasting before opset 7
+        first = int(context.view.attribute(node, "axis")) % max(1, rank)  # broadcasting before opset 7
     axes = tuple(first + offset for offset, extent in enumerate(constant.shape) if extent != 1)
-    if first < 0 or any(extents[axis] != constant.shape[axis - first] for axis in axes):
-        return Reason("BNF012", f"the constant of {describe(node)} is not proved to have the extents of what it meets")
-    return axes
+    unproved = Reason("BNF012", f"the constant of {describe(node)} is not proved to have the extents of what it meets")
+    if first < 0 or (axes and (extents is None or axes[-1] >= rank)):
+        return unproved
+    met = [extents[axis] for axis in axes] if extents is not None else []
+    return axes if met == [constant.shape[axis - first] for axis in axes] else unproved
 
 
 def _compose(outer: Map, inner: Map) -> Map:
@@ -247,10 +253,10 @@ def _compose(outer: Map, inner: Map) -> Map:
 
 
 def _describe(
-    context: Context, nodes: tuple[gs.Node, ...], source: gs.Tensor, channels: int | None, epsilon: float | None
+    context: Context, nodes: tuple[gs.Node, ...], source: gs.Tensor | None, channels: int | None, epsilon: float | None
 ) -> Normalization:
     view, output = context.view, nodes[-1].outputs[0]
-    producer = view.producer(source)
+    producer = view.producer(source) if source is not None else None
     readers = [describe(each) for each in view.readers(output)]
     if id(output) in view.escaping:
         readers.append("graph output")

@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold.affine import Float64
+from bnfold.errors import InputError
 
 FLOAT_TYPES: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.FLOAT: np.dtype(np.float32),
@@ -74,13 +75,17 @@ class Stored:
 
     def array(self) -> NDArray[Any]:
         """The stored values in their storage type; a memory map when they are external."""
-        if self.tensor.data_location != onnx.TensorProto.EXTERNAL:
-            return onnx.numpy_helper.to_array(self.tensor)
-        region = ExternalRegion.of(self.tensor, self.folder)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.tensor.data_type)
-        if not all(self.shape):
-            return np.empty(self.shape, dtype)
-        return np.memmap(region.path, dtype, "r", region.offset, self.shape)
+        try:
+            if self.tensor.data_location != onnx.TensorProto.EXTERNAL:
+                return onnx.numpy_helper.to_array(self.tensor)
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(self.tensor.data_type)
+            if not all(self.shape):
+                return np.empty(self.shape, dtype)
+            region = ExternalRegion.of(self.tensor, self.folder)
+            return np.memmap(region.path, dtype, "r", region.offset, self.shape)
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            what = f"tensor `{self.tensor.name}` of type {type_name(self.elem_type)} and shape {list(self.shape)}"
+            raise InputError(f"the values of {what} cannot be read: {error}. Is the file complete? Export it again.") from error
 
     def reader(self) -> Rows:
         array = self.array()
@@ -157,8 +162,9 @@ class Scaled:
         return self.reader()(0, self.shape[0])
 
     def _scale(self, block: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
-        for factor in self.factors:
-            block = block * (factor if factor.shape[0] == 1 else factor[start:stop])
+        with np.errstate(all="ignore"):  # what overflows is found by `rounding_of`, and inf · 0 is NaN in the original as well
+            for factor in self.factors:
+                block = block * (factor if factor.shape[0] == 1 else factor[start:stop])
         return block
 
 
@@ -183,13 +189,26 @@ class ExternalRegion:
         length = int(entries["length"]) if "length" in entries else byte_count(tensor.data_type, tuple(tensor.dims))
         return cls((folder or Path()) / entries.get("location", ""), int(entries.get("offset", 0)), length)
 
+    def read(self) -> bytes:
+        """The bytes."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.offset)
+            return stream.read(self.length)
+
+
+def type_name(elem_type: int) -> str:
+    """The name of a `TensorProto.DataType`, or its number where it has none."""
+    known = elem_type in onnx.TensorProto.DataType.values()
+    return str(onnx.TensorProto.DataType.Name(elem_type)) if known else str(elem_type)
+
 
 def byte_count(elem_type: int, shape: tuple[int, ...]) -> int:
     """How many bytes a tensor takes in `raw_data` or external data; types of less than 8 bits are packed."""
-    itemsize = onnx.helper.tensor_dtype_to_np_dtype(elem_type).itemsize
     elements = math.prod(shape)
-    per_byte = _PACKED.get(onnx.TensorProto.DataType.Name(elem_type), 1)
-    return -(-elements // per_byte) if per_byte > 1 else elements * itemsize
+    per_byte = _PACKED.get(type_name(elem_type))
+    if per_byte is not None:
+        return -(-elements // per_byte)
+    return elements * onnx.helper.tensor_dtype_to_np_dtype(elem_type).itemsize
 
 
 def rounded_blocks(weight: Weight) -> Iterator[NDArray[Any]]:
@@ -200,6 +219,15 @@ def rounded_blocks(weight: Weight) -> Iterator[NDArray[Any]]:
     rows = weight.reader()
     for start, stop in _row_ranges(weight.shape):
         yield round_to(rows(start, stop), weight.elem_type)
+
+
+def stored_bytes(weight: Weight) -> Iterator[bytes]:
+    """The weight's values as they are stored, block by block; types of less than 8 bits are packed."""
+    if type_name(weight.elem_type) in _PACKED:
+        yield onnx.numpy_helper.from_array(weight.values()).raw_data
+        return
+    for block in rounded_blocks(weight):
+        yield block.tobytes()
 
 
 def _row_ranges(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
@@ -241,21 +269,23 @@ def rounding_of(weight: Weight) -> Rounding:
     """Rounds `weight` block by block and looks at the result; nothing is kept."""
     smallest = float(ml_dtypes.finfo(FLOAT_TYPES[weight.elem_type]).smallest_normal)  # type: ignore[no-untyped-call]
     if not weight.shape:
-        return Rounding(_overflow(weight.values(), weight.elem_type), 0)
+        return Rounding(_overflow(weight.values(), weight.values(), weight.elem_type), 0)
     rows = weight.reader()
-    sources = weight.source.reader() if isinstance(weight, Scaled) else rows
+    # A value computed anew, such as a bias, has no source to compare with: infinite, it has overflowed float64 itself.
+    sources = (
+        weight.source.reader() if isinstance(weight, Scaled) else lambda start, stop: np.nan_to_num(rows(start, stop), posinf=1.0)
+    )
     overflow, subnormal = None, 0
     for start, stop in _row_ranges(weight.shape):
-        exact = rows(start, stop)
-        overflow = max(_overflow(exact, weight.elem_type) or 0.0, overflow or 0.0) or None
+        exact, before = rows(start, stop), sources(start, stop)
+        overflow = max(_overflow(exact, before, weight.elem_type) or 0.0, overflow or 0.0) or None
         small = (np.abs(round_to(exact, weight.elem_type).astype(np.float64)) < smallest) & (exact != 0)
-        if small.any():
-            subnormal += int((small & (np.abs(sources(start, stop)) >= smallest)).sum())
+        subnormal += int((small & (np.abs(before) >= smallest)).sum())
     return Rounding(overflow, subnormal)
 
 
-def _overflow(exact: NDArray[Any], elem_type: int) -> float | None:
-    lost = np.isinf(round_to(exact, elem_type).astype(np.float64)) & np.isfinite(exact)
+def _overflow(exact: NDArray[Any], before: NDArray[Any], elem_type: int) -> float | None:
+    lost = np.isinf(round_to(exact, elem_type).astype(np.float64)) & np.isfinite(before)
     return float(np.abs(exact[lost]).max()) if lost.any() else None
 
 
@@ -269,4 +299,7 @@ def _round_to_odd_float32(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _widen(array: NDArray[Any], elem_type: int) -> NDArray[Any]:
-    return array.astype(np.float64) if elem_type in FLOAT_TYPES else array
+    if elem_type not in FLOAT_TYPES:
+        return array
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+        return array.astype(np.float64)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -53,7 +55,9 @@ class Row:
         argmax_changed: rows whose largest value moved; None where the output has no classes.
         argmax_total: all rows that were looked at.
         computed_biases_before: operators whose bias the export computes in the graph (Shape, Expand, CastLike).
-        computed_biases_after: the same in the folded model; None when the verification failed and none was written.
+        computed_biases_after: the same in the folded model.
+        error: of the export on normal inputs, against the module in float64, relative to its largest output.
+        folded_error: the same of the folded model.
     """
 
     name: str
@@ -67,7 +71,9 @@ class Row:
     argmax_changed: int | None
     argmax_total: int
     computed_biases_before: int
-    computed_biases_after: int | None
+    computed_biases_after: int
+    error: float
+    folded_error: float
 
 
 def survey(names: Iterable[str], show: Callable[[str], None]) -> list[Row]:
@@ -76,51 +82,78 @@ def survey(names: Iterable[str], show: Callable[[str], None]) -> list[Row]:
     for name in names:
         network = NETWORKS[name]
         with TemporaryDirectory() as folder:
-            for export, (parameters, path) in zip(EXPORTS, exports(network, Path(folder)), strict=True):
-                rows.append(measure(name, export, parameters, path))
+            for module, path in exports(network, Path(folder)):
+                rows.append(measure(name, module, path))
                 show(_progress(rows[-1]))
     return rows
 
 
-def exports(network: Network, folder: Path, *, small: bool = False) -> Iterable[tuple[int, Path]]:
-    """Writes the three exports of a network, in the order of `EXPORTS`; yields its number of parameters and each path."""
-    module, example = network.build(small=small), network.example(small=small)
-    parameters = sum(parameter.numel() for parameter in module.parameters())
+def exports(network: Network, folder: Path) -> Iterator[tuple[torch.nn.Module, Path]]:
+    """Writes the three exports of a network, in the order of `EXPORTS`; yields the module as it was exported, and each path."""
+    module, example = network.build(), network.example()
     clean, raw, half = (folder / f"{export}.onnx" for export in EXPORTS)
     model = to_onnx(module, example, network.input, network.output)
     save(model, raw)
     tidy(model)
     save(model, clean)
-    yield parameters, clean
-    yield parameters, raw
-    model = to_onnx(module.half(), example.half(), network.input, network.output)
+    yield module, clean
+    yield module, raw
+    module = module.half()
+    model = to_onnx(module, example.half(), network.input, network.output)
     tidy(model)
     save(model, half)
-    yield parameters, half
+    yield module, half
 
 
-def measure(name: str, export: str, parameters: int, path: Path) -> Row:
-    """Folds the export at `path` and verifies the result."""
+def measure(name: str, module: torch.nn.Module, path: Path) -> Row:
+    """Folds the export of `module` at `path`, verifies the result, and compares both with the module in float64."""
     folded = path.with_suffix(".folded.onnx")
     report = bnfold.optimize(path, folded)
     verification = report.verification
     assert verification is not None, f"nothing folds in {name}"
+    if not report.written:
+        bnfold.optimize(path, folded, verify=False)
     plan = report.plan
-    classes = NETWORKS[name].output == "logits"
+    network = NETWORKS[name]
+    error, folded_error = errors(network, module, [path, folded])
     return Row(
         name=name,
-        export=export,
-        parameters=parameters,
+        export=path.stem,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
         before=plan.operators_before.get("BatchNormalization", 0),
         after=plan.operators_after.get("BatchNormalization", 0),
         left=left(report),
         failure="; ".join(verification.failures),
         relative=max((output.worst.relative for output in verification.outputs), default=math.nan),
-        argmax_changed=verification.argmax_changed if classes else None,
+        argmax_changed=verification.argmax_changed if network.output == "logits" else None,
         argmax_total=verification.argmax_total,
         computed_biases_before=computed_biases(path),
-        computed_biases_after=computed_biases(folded) if report.written else None,
+        computed_biases_after=computed_biases(folded),
+        error=error,
+        folded_error=folded_error,
     )
+
+
+def errors(network: Network, module: torch.nn.Module, paths: list[Path], inputs: int = 4) -> list[float]:
+    """The largest error of each model against `module` in float64, relative to the largest value of its output.
+
+    NaN or inf where a model's own output is not finite.
+    """
+    kind = next(module.parameters()).dtype
+    exact = copy.deepcopy(module).double()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # the graph itself, as it stands
+    sessions = [onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]) for path in paths]
+    generator = torch.Generator().manual_seed(0)
+    worst = [0.0] * len(paths)
+    for _ in range(inputs):
+        sample = torch.randn(1, *network.shape, generator=generator).to(kind)
+        with torch.no_grad():
+            truth = exact(sample.double()).numpy()
+        for place, session in enumerate(sessions):
+            found = session.run([network.output], {network.input: sample.numpy()})[0]
+            worst[place] = float(np.maximum(worst[place], np.abs(found - truth).max() / np.abs(truth).max()))  # NaN stays NaN
+    return worst
 
 
 def left(report: Report) -> tuple[Left, ...]:
@@ -139,7 +172,8 @@ def computed_biases(path: Path) -> int:
 
 def page(rows: list[Row]) -> str:
     """docs/networks.md."""
-    return "\n".join((*_head(), *_fold_table(rows), "", *_rest_table(rows), "", *_difference_table(rows), ""))
+    tables = (table(rows) for table in (_fold_table, _rest_table, _difference_table, _error_table))
+    return "\n".join([*_head(), *(line for table in tables for line in (*table, ""))])
 
 
 def _head() -> list[str]:
@@ -206,23 +240,48 @@ def _difference_table(rows: list[Row]) -> list[str]:
         "| network | clean | raw | float16 | argmax changed: clean | raw | float16 | computed biases before | after |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    by_name: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        by_name.setdefault(row.name, {})[row.export] = row
-    for name, found in by_name.items():
+    for name, found in _by_name(rows).items():
         differences = " | ".join(_difference(found[export]) for export in EXPORTS)
         flips = " | ".join(_flips(found[export]) for export in EXPORTS)
         raw = found["raw"]
-        after = "–" if raw.computed_biases_after is None else raw.computed_biases_after
-        lines.append(f"| {NETWORKS[name].title} | {differences} | {flips} | {raw.computed_biases_before} | {after} |")
+        biases = f"{raw.computed_biases_before} | {raw.computed_biases_after}"
+        lines.append(f"| {NETWORKS[name].title} | {differences} | {flips} | {biases} |")
     failed = [f"* {NETWORKS[row.name].title}, {row.export}: {row.failure}" for row in rows if row.failure]
     if failed:
         lines += ["", "† Beyond the tolerance: `bnfold optimize` reports it and writes nothing.", "", *failed]
     return lines
 
 
+def _error_table(rows: list[Row]) -> list[str]:
+    lines = [
+        "## Against float64",
+        "",
+        "The largest error against the module in float64 (with its float16 weights, where it has such), relative to the largest",
+        "value of its output, on four normal inputs, without onnxruntime's optimizations: what rounding does to either model.",
+        "*Not finite*: the model's own output overflows.",
+        "",
+        "| network | clean: original | folded | float16: original | folded |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name, found in _by_name(rows).items():
+        pairs = ((found[export].error, found[export].folded_error) for export in ("clean", "float16"))
+        lines.append(f"| {NETWORKS[name].title} | {' | '.join(_error(error) for pair in pairs for error in pair)} |")
+    return lines
+
+
+def _by_name(rows: list[Row]) -> dict[str, dict[str, Row]]:
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(row.name, {})[row.export] = row
+    return found
+
+
 def _difference(row: Row) -> str:
     return f"{row.relative:.1e}{' †' if row.failure else ''}"
+
+
+def _error(value: float) -> str:
+    return f"{value:.1e}" if math.isfinite(value) else "not finite"
 
 
 def _flips(row: Row) -> str:

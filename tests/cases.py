@@ -635,6 +635,16 @@ _group(
         body="c = Gemm <alpha = 0.5, beta = 2.0> (x, W, k)  d = BN5 (c)  y = BN5 (d)",
         tensors="x[3,4]; W[4,5] k[3,1]",
     ),
+    *(
+        GEMM.but(
+            f"chain_gemm_runtime_{name}",
+            "Gemm Gemm",
+            tensors=f"x[3,4] k[{shape}]; W[4,5]",
+            body="c = Gemm <beta = 0.5> (x, W, k)  d = BN5 (c)  y = BN5 (d)",
+            after="Add Gemm Mul",
+        )
+        for name, shape in {"vector": "5", "row": "1,5", "scalar": ""}.items()
+    ),
     CONV.but("chain_last_is_nan", "Conv BNF007", body="c = Conv (x, W)  d = BN5 (c)  y = BN5 (d)", fill={"y_scale": np.nan}),
     CONV.but(
         "chain_first_is_training", "BNF001 BNF005", body="c = Conv (x, W)  d, m, v = BN5 <training_mode = 1> (c)  y = BN5 (d)"

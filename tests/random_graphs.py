@@ -289,6 +289,10 @@ def _bias(g: Grower, channels: int, x: str) -> list[str]:
         name = g.feed((channels,))
         g.data.remove(name)
         return [name]
+    if roll < 0.55 and g.opset >= 13 and g.scope[x].elem_type == TensorProto.FLOAT:
+        step = g.constant(g.rng.uniform(0.005, 0.01, (channels,) if g.chance(0.5) else ()), TensorProto.FLOAT)
+        integers = g.constant(g.rng.integers(-200, 200, channels), TensorProto.INT32)
+        return [g.run("DequantizeLinear", [integers, step], axis=0)]
     return [g.constant(g.rng.normal(0, 1, channels), like=x)]
 
 
@@ -493,6 +497,7 @@ def join(g: Grower, x: str) -> str:
 
     op_type = g.pick(["Add", "Add", "Sub", "Sum"])
     operands = [x, g.mate(x, fits)]
+    g.need(op_type != "Sum" or g.opset >= 8 or g.shape(operands[1]) == shape)  # Sum broadcasts since opset 8
     if op_type == "Sum" and g.chance(0.5):
         operands.append(
             g.constant(g.rng.normal(0, 1, shape), like=x) if g.chance(0.4) else g.mate(x, lambda other: other == shape)
@@ -745,8 +750,8 @@ def _model(grower: Grower) -> onnx.ModelProto:
     initializers = [tensor for tensor in grower.weights if tensor.name in used]
     inputs = [helper.make_tensor_value_info(name, grower.elem_type, dims) for name, dims in declared.items()]
     if rng.random() < 0.06 and initializers:  # some weights that a caller may override
-        for tensor in initializers[:: int(rng.integers(1, 4))]:
-            inputs.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        some = initializers[:: int(rng.integers(1, 4))]
+        inputs += [helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in some]
     results = [helper.make_tensor_value_info(name, grower.scope[name].elem_type, None) for name in outputs]
     graph = helper.make_graph(grower.nodes, "random", inputs, results, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", grower.opset)])
@@ -832,7 +837,7 @@ def _dead(model: onnx.ModelProto) -> Iterator[str]:
 
 
 def _compare(model: onnx.ModelProto, folded: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> None:
-    """Both in float64. The folded weights are rounded once, which is as if the original's had been changed by a unit roundoff or so."""
+    """Both in float64. Folded weights are rounded once, as if the original's had been changed by a unit roundoff or so."""
     roundoff = _roundoff(model)
     expected, found = evaluate(model, feeds), evaluate(folded, feeds)
     shaken = [evaluate(_shaken(model, roundoff, draw), feeds) for draw in range(3)]
@@ -918,7 +923,7 @@ def run(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[np.ndar
 
 
 def minimized(case: Sample, what: str) -> Sample:
-    """The smallest model found that breaks the same: nodes are cut off and inputs put in their place, as long as it still does."""
+    """The smallest model found that breaks the same: nodes are cut off, and inputs put in their place, while it still does."""
 
     def breaks(candidate: Sample) -> bool:
         try:
@@ -1032,9 +1037,8 @@ def main() -> int:
             if failures[what] <= told.stop_after:
                 small = minimized(case, what)
                 print(f"\nseed {seed}: {error!r}"[:800], onnx.printer.to_text(small.model), sep="\n", flush=True)
-    print(
-        f"\n{told.count:,} graphs in {time.monotonic() - start:.0f} s, {sum(operators.values()):,} nodes of {len(operators)} operators"
-    )
+    nodes = f"{sum(operators.values()):,} nodes of {len(operators)} operators"
+    print(f"\n{told.count:,} graphs in {time.monotonic() - start:.0f} s, {nodes}")
     print("normalizations:", ", ".join(f"{count:,} {what}" for what, count in said.most_common()))
     print("failures:", ", ".join(f"{count} × {what}" for what, count in failures.most_common()) or "none")
     return 1 if failures else 0

@@ -226,17 +226,42 @@ def rows():
 
     def row(name, export, after=0, left=(), **values):
         facts = {"failure": "", "relative": 1.26e-6, "argmax_changed": 0, "argmax_total": 10}
-        facts |= {"computed_biases_before": 0, "computed_biases_after": 0} | values
+        facts |= {"computed_biases_before": 0, "computed_biases_after": 0, "error": 2e-7, "folded_error": 3e-7} | values
         return Row(name=name, export=export, parameters=1234567, before=7, after=after, left=left, **facts)
 
     found = (Left("BNF010", 4, "it says so"),)
-    failed = {"failure": "it differs.", "computed_biases_after": None, "relative": 0.5}
+    failed = {"failure": "it differs.", "computed_biases_after": 5, "relative": 0.5}
     caffenet = [row("caffenet", export, 4, found) for export in ("clean", "raw", "float16")]
     dcgan = [row("dcgan", "clean", argmax_changed=None), row("dcgan", "raw", argmax_changed=None, **failed)]
-    return [*caffenet, *dcgan, row("dcgan", "float16", 1, (Left("BNF004", 1, "so"),), argmax_changed=None)]
+    half = row("dcgan", "float16", 1, (Left("BNF004", 1, "so"),), argmax_changed=None, folded_error=float("nan"))
+    return [*caffenet, *dcgan, half]
 
 
 class TestSurvey:
+    def test_measures_a_real_network(self, tmp_path):
+        from models.survey import EXPORTS, exports, measure
+
+        rows = [measure("mlp", module, path) for module, path in exports(NETWORKS["mlp"], tmp_path)]
+        assert tuple(row.export for row in rows) == EXPORTS
+        for row, precision in zip(rows, (1e-5, 1e-5, 1e-2), strict=True):
+            assert (row.parameters, row.before, row.after, row.left, row.failure) == (100_310, 3, 0, (), "")
+            assert (row.argmax_changed, row.computed_biases_before) == (0, 0)
+            assert precision / 1e4 < row.error < precision
+            assert precision / 1e4 < row.folded_error < precision
+            assert precision / 1e4 < row.relative < precision
+
+    def test_an_output_that_is_not_finite_has_no_error(self, tmp_path):
+        from models.survey import errors, exports
+
+        module, path = next(exports(NETWORKS["mlp"], tmp_path))
+        model = onnx.load(path)
+        last = next(tensor for tensor in model.graph.initializer if list(tensor.dims) == [10])
+        last.CopyFrom(onnx.numpy_helper.from_array(np.full(10, np.nan, np.float32), last.name))
+        onnx.save(model, tmp_path / "nan.onnx")
+        found = errors(NETWORKS["mlp"], module, [path, tmp_path / "nan.onnx"])
+        assert 0 < found[0] < 1e-5
+        assert np.isnan(found[1])
+
     def test_page(self, rows):
         from models.survey import page
 
@@ -246,8 +271,9 @@ class TestSurvey:
         assert any(line.endswith("| float16 | 7 | 6 | 1 (BNF004: 1) |") for line in lines)
         assert "| **total** | | | | clean | 14 | 10 | 4 |" in lines
         assert any(line.startswith("| CaffeNet, BN after ReLU | BNF010 | 4 | Before it stands a ReLU") for line in lines)
-        assert "| DCGAN generator | 1.3e-06 | 5.0e-01 † | 1.3e-06 | – | – | – | 0 | – |" in lines
+        assert "| DCGAN generator | 1.3e-06 | 5.0e-01 † | 1.3e-06 | – | – | – | 0 | 5 |" in lines
         assert "* DCGAN generator, raw: it differs." in lines
+        assert "| DCGAN generator | 2.0e-07 | 3.0e-07 | 2.0e-07 | not finite |" in lines
 
     def test_every_code_needs_an_explanation(self, rows):
         from dataclasses import replace

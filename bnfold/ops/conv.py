@@ -19,13 +19,13 @@ from bnfold.context import Context
 from bnfold.edits import Map, Step
 from bnfold.graph import describe
 from bnfold.ops.linear import along, map_bias, on_channels
-from bnfold.ops.weight import weight_of
+from bnfold.ops.weight import OperatorWeight, weight_of
 from bnfold.verdict import Reason
 
 
 def backward(context: Context, node: gs.Node, output: int, map_: Map) -> Step | Reason:
     """Takes a map of the output into W and B."""
-    weight = weight_of(context, node, 1)
+    weight = kernel_of(context, node)
     if isinstance(weight, Reason):
         return weight
     affine = on_channels(node, map_, 1, weight.shape[0])
@@ -42,7 +42,7 @@ def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Re
     """Takes a map of the input into W and B."""
     if index != 0:
         return Reason("BNF006", f"it makes a weight of {describe(node)}")
-    weight = weight_of(context, node, 1)
+    weight = kernel_of(context, node)
     if isinstance(weight, Reason):
         return weight
     groups = int(context.view.attribute(node, "group", 1))
@@ -57,6 +57,14 @@ def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Re
     added = (weight.values() * _by_input(affine.offset, weight.shape, groups)).reshape(weight.shape[0], -1).sum(axis=1)
     bias = map_bias(context, node, 2, Affine.of(np.ones(added.shape), 0.0, added), weight.elem_type)
     return bias if isinstance(bias, Reason) else Step((*scaled, *bias))
+
+
+def kernel_of(context: Context, node: gs.Node) -> OperatorWeight | Reason:
+    """The weight of a Conv or ConvTranspose, which has at least one spatial axis."""
+    weight = weight_of(context, node, 1)
+    if not isinstance(weight, Reason) and len(weight.shape) < 3:
+        return Reason("BNF012", f"the weight `{node.inputs[1].name}` of {describe(node)} has no spatial axes")
+    return weight
 
 
 def _by_input(values: Float64, shape: tuple[int, ...], groups: int) -> Float64:

@@ -17,14 +17,14 @@ import onnx_graphsurgeon as gs
 from bnfold.context import Context
 from bnfold.edits import Map, Step
 from bnfold.graph import describe
+from bnfold.ops.conv import kernel_of
 from bnfold.ops.linear import along, map_bias, on_channels
-from bnfold.ops.weight import weight_of
 from bnfold.verdict import Reason
 
 
 def backward(context: Context, node: gs.Node, output: int, map_: Map) -> Step | Reason:
     """Takes a map of the output into W and B."""
-    weight = weight_of(context, node, 1)
+    weight = kernel_of(context, node)
     if isinstance(weight, Reason):
         return weight
     groups = int(context.view.attribute(node, "group", 1))
@@ -47,7 +47,7 @@ def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Re
     """Takes the scale of a map of the input into W."""
     if index != 0:
         return Reason("BNF006", f"it makes a weight of {describe(node)}")
-    weight = weight_of(context, node, 1)
+    weight = kernel_of(context, node)
     if isinstance(weight, Reason):
         return weight
     affine = on_channels(node, map_, 1, weight.shape[0])

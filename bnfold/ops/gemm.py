@@ -80,6 +80,8 @@ def _map_addend(context: Context, node: gs.Node, affine: Affine, elem_type: int)
     legacy: list[Edit] = [SetAttribute(node, "broadcast", 1)] if view.opset(node) < 7 else []
     unit_beta: list[Edit] = [SetAttribute(node, "beta", 1.0)] if beta != 1.0 else []
     tensor = bias_of(node, 2) if beta != 0.0 else None
+    if tensor is None and not affine.has_offset:
+        return []
     values = bias_values(context, tensor) if tensor is not None else np.zeros(affine.shape)
     if isinstance(values, Reason):
         if not _is_small(context, tensor, affine.shape[0]):

@@ -47,6 +47,8 @@ def bias_values(context: Context, tensor: gs.Tensor) -> Float64 | Reason:
 def map_bias(context: Context, node: gs.Node, index: int, affine: Affine, elem_type: int) -> list[Edit] | Reason:
     """Edits that replace a per-channel bias `b` of shape (C,) with `affine(b)`; an absent one counts as zero."""
     tensor = bias_of(node, index)
+    if tensor is None and not affine.has_offset:
+        return []
     values = bias_values(context, tensor) if tensor is not None else np.zeros(affine.shape)
     if isinstance(values, Reason):
         return map_runtime_bias(context, node, index, affine, elem_type)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from bnfold.affine import Float64
 from bnfold.context import Context
 from bnfold.edits import AddOutput, Edit, Map, SetConstant, Step
 from bnfold.graph import describe
@@ -65,7 +64,8 @@ def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Re
         return scaled if isinstance(scaled, Reason) else Step(tuple(scaled))
     added = (weight.values() * along(affine.offset, axis, len(weight.shape))).sum(axis=axis, keepdims=True)
     offset = np.squeeze(added, -2) if side == 1 and added.ndim == 2 else added
-    behind = _add_behind(context, node, offset, weight)
+    made, read = weight.shape[-data_from_end], weight.shape[-weight_from_end]
+    behind = _add_behind(context, node, Computed(offset, weight.elem_type), made, read)
     return behind if isinstance(behind, Reason) else Step((*scaled, behind))
 
 
@@ -88,16 +88,18 @@ def _result_rank(context: Context, node: gs.Node) -> int | None:
     return max(known) if min(known) >= 2 else None
 
 
-def _add_behind(context: Context, node: gs.Node, offset: Float64, weight: OperatorWeight) -> Edit | Reason:
+def _add_behind(context: Context, node: gs.Node, offset: Computed, made: int, read: int) -> Edit | Reason:
     """The offset joins a constant that is added anyway; an Add of its own pays only if it handles no more than the map did."""
     result = node.outputs[0]
     readers = list(context.view.readers(result))
     if len(readers) == 1 and context.view.op_type(readers[0]) == "Add" and context.view.opset(readers[0]) >= 7:
         place = 1 if readers[0].inputs[0] is result else 0
         constant = context.constants.weight(readers[0].inputs[place])
-        if constant is not None and context.other_readers(result, readers[0]) is None:
-            return SetConstant(readers[0], place, Computed(constant.values() + offset, constant.elem_type))
-    if weight.shape[-1] > weight.shape[-2] and not context.force:
-        made = f"{describe(node)} makes {weight.shape[-1]} channels of {weight.shape[-2]}"
-        return Reason("BNF020", f"{made}, so adding the offset behind it would cost more than the map", "Use --force.")
-    return AddOutput(node, Computed(offset, weight.elem_type))
+        if constant is not None and context.other_readers(result, readers[0]) is None and id(readers[0]) not in context.kept:
+            return SetConstant(readers[0], place, Computed(constant.values() + offset.array, constant.elem_type))
+    if made > read and not context.force:
+        sentence = (
+            f"{describe(node)} makes {made} channels of {read}, so adding the offset behind it would cost more than the map"
+        )
+        return Reason("BNF020", sentence, "Use --force.")
+    return AddOutput(node, offset)

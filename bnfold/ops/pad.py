@@ -12,7 +12,6 @@ Source      ONNX operator Pad, versions 1, 2, 11, 13, 18, 19.
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from bnfold.context import Context
@@ -75,7 +74,9 @@ def _mapped_border(context: Context, node: gs.Node, map_: Map) -> list[Edit] | R
     if stored.size != 1:
         return Reason("BNF010", f"its shift would give the border of {describe(node)} another value in each channel")
     if context.view.opset(node) < 11:
-        return [SetAttribute(node, "value", float(stored[0]))] if elem_type == onnx.TensorProto.FLOAT else []
+        if float(np.float32(stored[0])) != stored[0]:
+            return Reason("BNF019", f"the border of {describe(node)} is a float32 attribute, which cannot hold {stored[0]}")
+        return [SetAttribute(node, "value", float(stored[0]))]
     return [SetConstant(node, 2, Computed(np.asarray(mapped[0]), elem_type))]
 
 

@@ -69,8 +69,9 @@ def _obstacle(context: Context, node: gs.Node, map_: Map) -> Reason | None:
 
 def _keeps(context: Context, node: gs.Node, axis: int) -> bool:
     """Whether `axis` is resized by a factor of one. Equal extents do not say so where a scale was given: 3·1.1 is 3, too."""
-    if context.view.attribute(node, "axes") is not None:
-        return axis not in context.view.attribute(node, "axes")
+    axes, rank = context.view.attribute(node, "axes"), context.shapes.rank(node.inputs[0])
+    if axes is not None:
+        return rank is not None and axis not in {each % rank for each in axes}
     legacy = context.view.op_type(node) == "Upsample" or context.view.opset(node) < 11
     place = 1 if legacy else 2
     scales = context.view.attribute(node, "scales")

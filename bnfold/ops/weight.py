@@ -1,8 +1,8 @@
 """The weight of a linear operator: a constant, or integers behind a DequantizeLinear.
 
-A quantized weight is scaled without being quantized again: `(q − zero)·s·a` is `(q − zero)·(s·a)`, so the factor goes into the scale
-of the DequantizeLinear, exactly but for one rounding of that scale. A scale must stay positive, as quantized kernels expect, so for a
-negative factor `q` becomes `2·zero − q`, which is exact where it is still in range, and for a factor of zero `q` becomes `zero`.
+A quantized weight is scaled without being quantized again: `(q − zero)·s·a` is `(q − zero)·(s·a)`, so the factor goes into the
+scale of the DequantizeLinear, exactly but for one rounding of that scale. A scale must stay positive, as kernels expect:
+for a negative factor `q` becomes `2·zero − q`, which is exact where it is still in range, and for zero `q` becomes `zero`.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def _moved(value: Value, rng: np.random.Generator) -> Value:
     if array.dtype.name not in FLOAT_NAMES:
         return value
     step = float(_unit(array.dtype)) * rng.choice((-1.0, 1.0), array.shape)
-    return (array.astype(np.float64) * (1.0 + step)).astype(array.dtype)
+    return np.asarray(array.astype(np.float64) * (1.0 + step)).astype(array.dtype)
 
 
 def _unit(dtype: np.dtype[Any]) -> float:

@@ -94,7 +94,7 @@ def read_source(model: ModelLike, role: str) -> Source:
         raise InputError(f"the {role} is a {type(model).__name__}: give a path or an onnx.ModelProto.")
     if model.ByteSize() > MAX_PROTO_BYTES:
         raise InputError(f"{label} is larger than the 2 GB of one protobuf message: save it and pass the path.")
-    Model(model).check_external_data()
+    Model(model).check()
     return _describe(model, label, _without_absent_outputs(model).SerializeToString(), None)
 
 
