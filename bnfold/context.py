@@ -61,6 +61,8 @@ class Context:
         home = self.view.scope(reader)
         reads = 0
         for each in self.view.readers(tensor):
+            if self.constants.is_plumbing(each):  # CastLike of a constant: it reads the type alone
+                continue
             reads += each is reader
             if each is not reader or reads > 1:
                 where = "" if self.view.scope(each) is home else f" in {self.view.scope(each).name}"

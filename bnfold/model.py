@@ -247,7 +247,11 @@ def _write_error(destination: Path, error: OSError | ValueError) -> InputError |
     return InputError(f"cannot write {destination}: {_what(error)}. Choose another place with -o.")
 
 
-def _what(error: OSError | ValueError) -> str:
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:40]}…{text[-10:]}"
+
+
+def _what(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
@@ -314,7 +318,8 @@ def _check_location(path: Path, location: str, tensor: str) -> None:
         inside = any(target.resolve().is_relative_to(home) for home in homes)
         found = target.is_file()
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} keeps tensor `{tensor}` in {location!r}, which is no usable file name: {error}.") from error
+        kept = f"{path} keeps tensor `{tensor}` in {_short(location)!r}"
+        raise InputError(f"{kept}, which is no usable file name: {_what(error)}. Correct the location.") from error
     if not location or os.path.isabs(location) or not inside:
         raise InputError(
             f"{path} keeps tensor `{tensor}` in {location!r}, which is outside the model's folder. Refusing to read it: put the "
@@ -329,7 +334,9 @@ def _check_region(path: Path, tensor: onnx.TensorProto) -> None:
         region = ExternalRegion.of(tensor, path.parent)
         needed = byte_count(tensor.data_type, tuple(tensor.dims))
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} does not say correctly where tensor `{tensor.name}` lies: {error}. Export it again.") from error
+        entries = ", ".join(f"{entry.key}={_short(entry.value)}" for entry in tensor.external_data)
+        found = f"{path} does not say correctly where tensor `{tensor.name}` lies ({entries}): {error}"
+        raise InputError(f"{found}. Export it again.") from error
     size = region.path.stat().st_size
     if region.offset < 0 or region.length != needed or region.offset + region.length > size:
         raise InputError(

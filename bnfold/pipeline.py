@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import filecmp
+import io
 import itertools
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -69,10 +71,11 @@ def fold(
         InputError: the model cannot be read or is invalid.
     """
     own = _own(model)
-    context = Context(own.proto, own.folder, freeze_initializers, force)
-    plan_, placements = plan_folds(context, _choice(keep, only, no_batchnorm))
-    pending = _apply(context, placements, freeze_initializers)
-    _load_external(own, pending)
+    with _named(own):
+        context = Context(own.proto, own.folder, freeze_initializers, force)
+        plan_, placements = plan_folds(context, _choice(keep, only, no_batchnorm))
+        pending = _apply(context, placements, freeze_initializers)
+        _load_external(own, pending)
     return FoldResult(_like(model, own.proto), plan_)
 
 
@@ -91,7 +94,8 @@ def plan(
         InputError: the model cannot be read or is invalid.
     """
     own = _borrowed(model) if isinstance(model, onnx.ModelProto) else _own(model)
-    return plan_folds(Context(own.proto, own.folder, freeze_initializers, force), _choice(keep, only, no_batchnorm))[0]
+    with _named(own):
+        return plan_folds(Context(own.proto, own.folder, freeze_initializers, force), _choice(keep, only, no_batchnorm))[0]
 
 
 def inspect(source: str | os.PathLike[str], *, freeze_initializers: bool = False) -> Inspection:
@@ -101,7 +105,8 @@ def inspect(source: str | os.PathLike[str], *, freeze_initializers: bool = False
         InputError: the model cannot be read or is invalid.
     """
     model = Model.open(Path(source))
-    return Inspection(_facts(model), plan_folds(Context(model.proto, model.folder, freeze_initializers))[0])
+    with _named(model):
+        return Inspection(_facts(model), plan_folds(Context(model.proto, model.folder, freeze_initializers))[0])
 
 
 def optimize(
@@ -151,8 +156,9 @@ def optimize(
         raise InputError(f"seed {seed} is negative. Choose 0 or more.")
     model, target = Model.open(Path(source)), Path(destination)
     facts = _facts(model)
-    context = Context(model.proto, model.folder, freeze_initializers, force)
-    plan_, placements = plan_folds(context, _choice(keep, only, no_batchnorm))
+    with _named(model):
+        context = Context(model.proto, model.folder, freeze_initializers, force)
+        plan_, placements = plan_folds(context, _choice(keep, only, no_batchnorm))
     identical = not context.view.is_edited and not (freeze_initializers and _has_overridable(model.proto))
 
     def report(verification: Verification | None = None, size: int | None = None) -> Report:
@@ -178,6 +184,17 @@ def optimize(
         size = facts.size_bytes if identical else sum(file.stat().st_size for file in files)
         move_into_place(files, stage, target.parent)
         return report(verification, size)
+
+
+@contextmanager
+def _named(model: Model) -> Iterator[None]:
+    """Puts the file's name in front of what is said about it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{model.path}: {error}" if model.path is not None else str(error)) from error
+    except UnicodeDecodeError as error:  # protobuf hands out such names, but takes them back nowhere
+        raise InputError(f"{model.path or 'the model'}: a name in it is not UTF-8 ({error}). Export it again.") from error
 
 
 def _choice(keep: Sequence[str], only: Sequence[str], no_batchnorm: bool) -> Choice:
@@ -214,7 +231,8 @@ def _exported(graph: gs.Graph) -> onnx.ModelProto:
     import onnx_graphsurgeon as gs
 
     try:
-        proto: onnx.ModelProto = gs.export_onnx(graph)
+        with redirect_stdout(io.StringIO()):  # its logger prints
+            proto: onnx.ModelProto = gs.export_onnx(graph)
     except gs.OnnxGraphSurgeonException as error:
         raise InputError(f"the graph cannot be exported: {error}") from error
     return proto

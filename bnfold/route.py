@@ -146,6 +146,8 @@ def find_forward(context: Context, site: Site, merging: bool = False) -> Route |
         if id(tensor) in context.view.escaping:
             return Reason("BNF004", f"`{tensor.name}` is an output of the graph")
         for reader in {id(node): node for node in context.view.readers(tensor)}.values():
+            if context.constants.is_plumbing(reader):  # CastLike of a constant: it reads the type alone
+                continue
             if context.view.scope(reader) is not home:
                 return Reason(
                     "BNF004", f"`{tensor.name}` is also read by {describe(reader)} in {context.view.scope(reader).name}"

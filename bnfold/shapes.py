@@ -96,8 +96,14 @@ class Shapes:
 
     @cached_property
     def _inferred(self) -> dict[tuple[int, str], onnx.TypeProto.Tensor]:
+        model = _skeleton(self._view.proto)
+        known = -1
         try:
-            model = onnx.shape_inference.infer_shapes(_skeleton(self._view.proto), data_prop=True)
+            while known != len(model.graph.value_info):
+                known = len(model.graph.value_info)
+                model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+                if _is_sorted(model.graph):
+                    break  # inference goes through the nodes once, in the order of the file
         except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
             return {}
         found: dict[tuple[int, str], onnx.TypeProto.Tensor] = {}
@@ -118,12 +124,21 @@ def _extent(dim: onnx.TensorShapeProto.Dimension) -> Extent:
     return dim.dim_param or None
 
 
+def _is_sorted(graph: onnx.GraphProto) -> bool:
+    later = {name for node in graph.node for name in node.output if name}
+    for node in graph.node:
+        if any(name in later for name in node.input):
+            return False
+        later.difference_update(node.output)
+    return True
+
+
 def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     bare = onnx.ModelProto(ir_version=max(model.ir_version, 4))
     bare.opset_import.extend(model.opset_import)
     bare.functions.extend(model.functions)
     graph, source = bare.graph, model.graph
-    graph.name = source.name
+    graph.name = "skeleton"
     graph.node.extend(source.node)
     graph.input.extend(source.input)
     graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in source.output)

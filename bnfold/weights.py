@@ -85,6 +85,8 @@ class Stored:
             return np.memmap(region.path, dtype, "r", region.offset, self.shape)
         except (ValueError, TypeError, KeyError, OSError) as error:
             what = f"tensor `{self.tensor.name}` of type {type_name(self.elem_type)} and shape {list(self.shape)}"
+            if self.tensor.data_location == onnx.TensorProto.EXTERNAL:
+                what += f" in {ExternalRegion.of(self.tensor, self.folder).path}"
             raise InputError(f"the values of {what} cannot be read: {error}. Is the file complete? Export it again.") from error
 
     def reader(self) -> Rows:

@@ -49,9 +49,7 @@ class DenseNet(nn.Module):
         num_classes: length of the output.
     """
 
-    def __init__(
-        self, growth: int = 32, blocks: tuple[int, ...] = (6, 12, 24, 16), num_classes: int = 1000
-    ) -> None:
+    def __init__(self, growth: int = 32, blocks: tuple[int, ...] = (6, 12, 24, 16), num_classes: int = 1000) -> None:
         super().__init__()
         channels = 2 * growth
         stem = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
@@ -72,8 +70,6 @@ class DenseNet(nn.Module):
         return self.classifier(self.features(x).mean((2, 3)))
 
 
-def densenet121(
-    seed: int = 0, growth: int = 32, blocks: tuple[int, ...] = (6, 12, 24, 16), num_classes: int = 1000
-) -> DenseNet:
+def densenet121(seed: int = 0, growth: int = 32, blocks: tuple[int, ...] = (6, 12, 24, 16), num_classes: int = 1000) -> DenseNet:
     """DenseNet-121 in eval mode with weights and statistics from `seed`; see `DenseNet` for the other arguments."""
     return trained_looking(seed, lambda: DenseNet(growth, blocks, num_classes), lambda: varied_images(8, 128))

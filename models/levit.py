@@ -75,9 +75,7 @@ class LeViT(nn.Module):
         num_classes: length of the output.
     """
 
-    def __init__(
-        self, width: int = 128, depths: tuple[int, ...] = (2, 3, 4), size: int = 224, num_classes: int = 1000
-    ) -> None:
+    def __init__(self, width: int = 128, depths: tuple[int, ...] = (2, 3, 4), size: int = 224, num_classes: int = 1000) -> None:
         super().__init__()
         stem = [(3, width // 8), (width // 8, width // 4), (width // 4, width // 2)]
         layers = [conv_norm(*pair, 3, 2, activation=nn.Hardswish) for pair in stem]

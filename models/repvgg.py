@@ -51,8 +51,6 @@ class RepVGG(nn.Module):
         return self.classifier(self.blocks(x).mean((2, 3)))
 
 
-def repvgg_a0(
-    seed: int = 0, width: int = 64, layers: tuple[int, ...] = (2, 4, 14, 1), num_classes: int = 1000
-) -> RepVGG:
+def repvgg_a0(seed: int = 0, width: int = 64, layers: tuple[int, ...] = (2, 4, 14, 1), num_classes: int = 1000) -> RepVGG:
     """RepVGG-A0 in eval mode with weights and statistics from `seed`; see `RepVGG` for the other arguments."""
     return trained_looking(seed, lambda: RepVGG(width, layers, num_classes), lambda: varied_images(8, 128))

@@ -56,9 +56,7 @@ def test_the_second_command_is_the_test_suite() -> None:
     assert blocks("sh")[1].strip() == ".venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
 
 
-COMMANDS = [
-    line for line in blocks("sh")[2].splitlines() if line.startswith("bnfold") and "--input-shapes" not in line
-]
+COMMANDS = [line for line in blocks("sh")[2].splitlines() if line.startswith("bnfold") and "--input-shapes" not in line]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

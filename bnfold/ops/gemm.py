@@ -89,6 +89,8 @@ def _map_addend(context: Context, node: gs.Node, affine: Affine, elem_type: int)
             return Reason("BNF006", f"{what} and is not known to be a vector: mapping it would cost what the map costs now")
         mapped = map_runtime_bias(context, node, 2, affine, elem_type, gain=beta)
         return mapped if isinstance(mapped, Reason) else [*mapped, *unit_beta]
+    if values.ndim > 2 or (values.ndim and values.shape[-1] not in (1, affine.shape[0])):
+        return Reason("BNF012", f"the addend of {describe(node)} has shape {list(values.shape)}, which does not fit its result")
     return [SetConstant(node, 2, Computed(affine(beta * values), elem_type)), *unit_beta, *legacy]
 
 

@@ -52,6 +52,8 @@ def map_bias(context: Context, node: gs.Node, index: int, affine: Affine, elem_t
     values = bias_values(context, tensor) if tensor is not None else np.zeros(affine.shape)
     if isinstance(values, Reason):
         return map_runtime_bias(context, node, index, affine, elem_type)
+    if values.shape != affine.shape:
+        return Reason("BNF012", f"the bias of {describe(node)} has shape {list(values.shape)}, not {list(affine.shape)}")
     return [SetConstant(node, index, Computed(affine(values), elem_type))]
 
 

@@ -98,8 +98,6 @@ def _add_behind(context: Context, node: gs.Node, offset: Computed, made: int, re
         if constant is not None and context.other_readers(result, readers[0]) is None and id(readers[0]) not in context.kept:
             return SetConstant(readers[0], place, Computed(constant.values() + offset.array, constant.elem_type))
     if made > read and not context.force:
-        sentence = (
-            f"{describe(node)} makes {made} channels of {read}, so adding the offset behind it would cost more than the map"
-        )
-        return Reason("BNF020", sentence, "Use --force.")
+        found = f"{describe(node)} makes {made} channels of {read}"
+        return Reason("BNF020", f"{found}, so adding the offset behind it would cost more than the map", "Use --force.")
     return AddOutput(node, offset)

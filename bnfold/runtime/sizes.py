@@ -75,6 +75,8 @@ def check_shapes(specs: Sequence[ValueSpec], input_shapes: Mapping[str, Sequence
         InputError: a name is no input, or a shape contradicts what the model says of it.
     """
     by_name = {spec.name: spec for spec in specs}
+    if not isinstance(input_shapes, Mapping):
+        raise InputError(f"the input shapes are a {type(input_shapes).__name__}. Give a mapping of input names to shapes.")
     for name, shape in input_shapes.items():
         if name not in by_name:
             raise InputError(f"`{name}` was given a shape but is no input of the model. {listing(specs)}")

@@ -5,13 +5,13 @@ nothing where a value is close to zero, and in an output of a deep network some 
 
 **The defaults** come from measurements with onnxruntime 1.31 on a CPU: networks of 5 to 151 convolutions or matrix products,
 trained and random, their normalizations folded in float64, with and without onnxruntime's own optimizations, on inputs of size
-1 and of size 255. Each is several times the largest `max|Δ| / max|reference|` seen. A flipped or forgotten channel moved the
+1 and of size 255. Each is above the largest `max|Δ| / max|reference|` seen. A flipped or forgotten channel moved the
 same networks by 1e-3 to 1 (in float32 on average 1,000 times the tolerance).
 
     precision    largest seen           rtol
     float64      4e-14                  1e-9
     float32      5e-6 (9e-6 at 255)     1e-4
-    float16      3e-3 (6e-3 at 255)     1e-2
+    float16      1.1e-2                 2.5e-2   MobileNetV2 and U-Net at full size; narrow versions of others up to 2e-2
     quantized    9e-3                   3e-2     8-bit activations: a value that rounds the other way moves by a whole step
     bfloat16     as float16, 8 × as coarse    1e-1
 
@@ -52,7 +52,7 @@ class Tolerance:
 DEFAULTS: dict[Precision, Tolerance] = {  # from the finest to the coarsest
     "float64": Tolerance(1e-12, 1e-9),
     "float32": Tolerance(1e-6, 1e-4),
-    "float16": Tolerance(1e-4, 1e-2),
+    "float16": Tolerance(1e-4, 2.5e-2),
     "quantized": Tolerance(1e-6, 3e-2),
     "bfloat16": Tolerance(1e-3, 1e-1),
 }
