@@ -128,7 +128,7 @@ class TestFolding:
         assert set(stays(report)) == set(NETWORKS[name].rest)
 
     def test_no_bias_is_computed_where_something_was_folded(self, report):
-        """The zero that the exporter computes for an absent bias is gone, with all that computed it. Convs that took nothing stay."""
+        """The zero computed for an absent bias is gone, with all that computed it. Convs that took nothing keep theirs."""
         nodes = onnx.load(report.destination).graph.node
         taken = {place for fold in report.plan.folds for place in fold.into}
         computed = {name for node in nodes if node.op_type in ("Expand", "CastLike") for name in node.output}

@@ -18,7 +18,7 @@ from bnfold.affine import Affine, Float64
 from bnfold.context import Context
 from bnfold.edits import Map, Step
 from bnfold.graph import describe
-from bnfold.ops.linear import along, map_bias, on_channels
+from bnfold.ops.linear import along, map_bias, on_channels, step_of
 from bnfold.ops.weight import OperatorWeight, weight_of
 from bnfold.verdict import Reason
 
@@ -32,10 +32,7 @@ def backward(context: Context, node: gs.Node, output: int, map_: Map) -> Step | 
     if isinstance(affine, Reason):
         return affine
     scaled = weight.scaled(along(affine.scale, 0, len(weight.shape)))
-    bias = map_bias(context, node, 2, affine, weight.elem_type)
-    if isinstance(scaled, Reason) or isinstance(bias, Reason):
-        return scaled if isinstance(scaled, Reason) else bias  # type: ignore[return-value]
-    return Step((*scaled, *bias))
+    return step_of(scaled, map_bias(context, node, 2, affine, weight.elem_type))
 
 
 def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Reason:
@@ -52,11 +49,10 @@ def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Re
     if affine.has_offset and is_padded(context, node, weight.shape[2:]):
         return Reason("BNF010", f"its shift would have to reach into the zero padding of {describe(node)}")
     scaled = weight.scaled(_by_input(affine.scale, weight.shape, groups))
-    if isinstance(scaled, Reason) or not affine.has_offset:
-        return scaled if isinstance(scaled, Reason) else Step(tuple(scaled))
+    if not affine.has_offset:
+        return step_of(scaled)
     added = (weight.values() * _by_input(affine.offset, weight.shape, groups)).reshape(weight.shape[0], -1).sum(axis=1)
-    bias = map_bias(context, node, 2, Affine.of(np.ones(added.shape), 0.0, added), weight.elem_type)
-    return bias if isinstance(bias, Reason) else Step((*scaled, *bias))
+    return step_of(scaled, map_bias(context, node, 2, Affine.of(np.ones(added.shape), 0.0, added), weight.elem_type))
 
 
 def kernel_of(context: Context, node: gs.Node) -> OperatorWeight | Reason:

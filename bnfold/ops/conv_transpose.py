@@ -18,7 +18,7 @@ from bnfold.context import Context
 from bnfold.edits import Map, Step
 from bnfold.graph import describe
 from bnfold.ops.conv import kernel_of
-from bnfold.ops.linear import along, map_bias, on_channels
+from bnfold.ops.linear import along, map_bias, on_channels, step_of
 from bnfold.verdict import Reason
 
 
@@ -37,10 +37,7 @@ def backward(context: Context, node: gs.Node, output: int, map_: Map) -> Step | 
     factor = affine.scale.reshape(groups, outputs_per_group)
     rows = factor if groups == 1 else np.repeat(factor, inputs // groups, axis=0)
     scaled = weight.scaled(rows.reshape(*rows.shape, *(1 for _ in kernel)))
-    bias = map_bias(context, node, 2, affine, weight.elem_type)
-    if isinstance(scaled, Reason) or isinstance(bias, Reason):
-        return scaled if isinstance(scaled, Reason) else bias  # type: ignore[return-value]
-    return Step((*scaled, *bias))
+    return step_of(scaled, map_bias(context, node, 2, affine, weight.elem_type))
 
 
 def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Reason:
@@ -55,5 +52,4 @@ def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Re
         return affine
     if affine.has_offset:
         return Reason("BNF010", f"its shift would reach some pixels of {describe(node)} more often than others")
-    scaled = weight.scaled(along(affine.scale, 0, len(weight.shape)))
-    return scaled if isinstance(scaled, Reason) else Step(tuple(scaled))
+    return step_of(weight.scaled(along(affine.scale, 0, len(weight.shape))))

@@ -20,7 +20,7 @@ from bnfold.affine import Affine
 from bnfold.context import Context
 from bnfold.edits import Edit, Map, SetAttribute, SetConstant, Step
 from bnfold.graph import describe
-from bnfold.ops.linear import along, bias_of, bias_values, map_runtime_bias, on_channels
+from bnfold.ops.linear import along, bias_of, bias_values, map_runtime_bias, on_channels, step_of
 from bnfold.ops.weight import OperatorWeight, weight_of
 from bnfold.verdict import Reason
 from bnfold.weights import Computed
@@ -36,10 +36,7 @@ def backward(context: Context, node: gs.Node, output: int, map_: Map) -> Step | 
     if isinstance(affine, Reason):
         return affine
     scaled = weight.scaled(along(affine.scale, column_axis, 2))
-    addend = _map_addend(context, node, affine, weight.elem_type)
-    if isinstance(scaled, Reason) or isinstance(addend, Reason):
-        return scaled if isinstance(scaled, Reason) else addend  # type: ignore[return-value]
-    return Step((*scaled, *addend))
+    return step_of(scaled, _map_addend(context, node, affine, weight.elem_type))
 
 
 def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Reason:
@@ -55,12 +52,11 @@ def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Re
     if isinstance(affine, Reason):
         return affine
     scaled = weight.scaled(along(affine.scale, row_axis, 2))
-    if isinstance(scaled, Reason) or not affine.has_offset:
-        return scaled if isinstance(scaled, Reason) else Step(tuple(scaled))
+    if not affine.has_offset:
+        return step_of(scaled)
     alpha = float(context.view.attribute(node, "alpha", 1.0))
     added = alpha * (weight.values() * along(affine.offset, row_axis, 2)).sum(axis=row_axis)
-    addend = _map_addend(context, node, Affine.of(np.ones(added.shape), 0.0, added), weight.elem_type)
-    return addend if isinstance(addend, Reason) else Step((*scaled, *addend))
+    return step_of(scaled, _map_addend(context, node, Affine.of(np.ones(added.shape), 0.0, added), weight.elem_type))
 
 
 def _matrix(context: Context, node: gs.Node) -> OperatorWeight | Reason:

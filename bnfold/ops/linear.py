@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 
 from bnfold.affine import Affine, Float64
 from bnfold.context import Context
-from bnfold.edits import Edit, Map, MapInput, SetConstant
+from bnfold.edits import Edit, Map, MapInput, SetConstant, Step
 from bnfold.graph import describe
 from bnfold.ops.weight import dequantized
 from bnfold.verdict import Reason
@@ -68,6 +68,16 @@ def map_runtime_bias(
     if context.view.opset(node) < 7:
         return Reason("BNF006", f"the bias `{tensor.name}` is computed at run time, before opset 7")
     return [MapInput(node, index, Computed(affine.scale * gain, elem_type), Computed(affine.offset, elem_type))]
+
+
+def step_of(*parts: list[Edit] | Reason) -> Step | Reason:
+    """One step of all the edits, or the first reason among them."""
+    edits: list[Edit] = []
+    for part in parts:
+        if isinstance(part, Reason):
+            return part
+        edits += part
+    return Step(tuple(edits))
 
 
 def along(values: Float64, axis: int, rank: int) -> Float64:

@@ -18,7 +18,7 @@ import onnx_graphsurgeon as gs
 from bnfold.context import Context
 from bnfold.edits import AddOutput, Edit, Map, SetConstant, Step
 from bnfold.graph import describe
-from bnfold.ops.linear import along, on_channels
+from bnfold.ops.linear import along, on_channels, step_of
 from bnfold.ops.weight import OperatorWeight, weight_of
 from bnfold.verdict import Reason
 from bnfold.weights import Computed
@@ -60,13 +60,12 @@ def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Re
         return affine
     axis = len(weight.shape) - weight_from_end
     scaled = weight.scaled(along(affine.scale, axis, len(weight.shape)))
-    if isinstance(scaled, Reason) or not affine.has_offset:
-        return scaled if isinstance(scaled, Reason) else Step(tuple(scaled))
+    if not affine.has_offset:
+        return step_of(scaled)
     added = (weight.values() * along(affine.offset, axis, len(weight.shape))).sum(axis=axis, keepdims=True)
     offset = np.squeeze(added, -2) if side == 1 and added.ndim == 2 else added
     made, read = weight.shape[-data_from_end], weight.shape[-weight_from_end]
-    behind = _add_behind(context, node, Computed(offset, weight.elem_type), made, read)
-    return behind if isinstance(behind, Reason) else Step((*scaled, behind))
+    return step_of(scaled, _add_behind(context, node, Computed(offset, weight.elem_type), made, read))
 
 
 def _constant_side(context: Context, node: gs.Node) -> tuple[int, OperatorWeight] | Reason:
@@ -88,7 +87,7 @@ def _result_rank(context: Context, node: gs.Node) -> int | None:
     return max(known) if min(known) >= 2 else None
 
 
-def _add_behind(context: Context, node: gs.Node, offset: Computed, made: int, read: int) -> Edit | Reason:
+def _add_behind(context: Context, node: gs.Node, offset: Computed, made: int, read: int) -> list[Edit] | Reason:
     """The offset joins a constant that is added anyway; an Add of its own pays only if it handles no more than the map did."""
     result = node.outputs[0]
     readers = list(context.view.readers(result))
@@ -96,8 +95,8 @@ def _add_behind(context: Context, node: gs.Node, offset: Computed, made: int, re
         place = 1 if readers[0].inputs[0] is result else 0
         constant = context.constants.weight(readers[0].inputs[place])
         if constant is not None and context.other_readers(result, readers[0]) is None and id(readers[0]) not in context.kept:
-            return SetConstant(readers[0], place, Computed(constant.values() + offset.array, constant.elem_type))
+            return [SetConstant(readers[0], place, Computed(constant.values() + offset.array, constant.elem_type))]
     if made > read and not context.force:
         found = f"{describe(node)} makes {made} channels of {read}"
         return Reason("BNF020", f"{found}, so adding the offset behind it would cost more than the map", "Use --force.")
-    return AddOutput(node, offset)
+    return [AddOutput(node, offset)]
