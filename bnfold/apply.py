@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from bnfold.graph import Scope, View
 from bnfold.placement import Placement
-from bnfold.weights import Scaled, Stored, Weight, stored_bytes
+from bnfold.weights import Flushed, Scaled, Stored, Weight, stored_bytes
 
 Pending: TypeAlias = list[tuple[onnx.TensorProto, Weight]]
 """Tensors that are there already, with the values that they are about to get."""
@@ -55,7 +55,8 @@ def _home(view: View, placement: Placement) -> onnx.TensorProto:
         return proto
     graph = placement.scope.proto
     assert isinstance(graph, onnx.GraphProto)
-    source = weight.source if isinstance(weight, Scaled) else None
+    inner = weight.source if isinstance(weight, Flushed) else weight
+    source = inner.source if isinstance(inner, Scaled) else None
     if isinstance(source, Stored) and source.tensor.data_location == onnx.TensorProto.EXTERNAL:
         proto.data_location = onnx.TensorProto.EXTERNAL
     graph.initializer.append(proto)

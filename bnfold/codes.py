@@ -550,6 +550,20 @@ agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) {
         ignore="Always safe: it is what you asked for.",
     ),
     Code(
+        code="BNF023",
+        title="a pattern names nothing",
+        level="warning",
+        meaning="A `--keep` or `--only` pattern matches no normalization of the model, neither by node name nor by output name.",
+        before="""\
+c = Conv (x, W)
+y = BatchNormalization (c, scale, B, mean, var)  # --keep 'bn*'""",
+        after="""\
+c = Conv (x, W)
+y = BatchNormalization (c, scale, B, mean, var)  # --keep y""",
+        remedy="Check its spelling: `bnfold inspect MODEL -v` lists the names.",
+        ignore="When the same pattern is used for several models.",
+    ),
+    Code(
         code="BNF030",
         title="IR version or opset too new for the installed runtime",
         level="error",

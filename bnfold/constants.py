@@ -1,6 +1,6 @@
 """Constants wherever exporters put them: one function that sees through small pure subgraphs.
 
-Arithmetic on float constants runs in float64 and is rounded only where the model itself rounds, at a Cast. PyTorch's exporter
+Arithmetic on float constants runs in float64, so that an epsilon is not lost in float16; only a Cast rounds. PyTorch's exporter
 with `optimize=False` writes an absent bias as `Expand(CastLike(0, x), Shape(W)[0:1])`: CastLike needs only the *type* of x.
 """
 
@@ -21,6 +21,10 @@ from bnfold.weights import FLOAT_TYPES, Computed, Stored, Weight, round_to
 Array: TypeAlias = NDArray[Any]
 
 _INT64 = onnx.TensorProto.INT64
+_INTEGERS = {
+    onnx.TensorProto.DataType.Value(name)
+    for name in ("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
+}
 
 
 class Constants:
@@ -107,22 +111,35 @@ class Constants:
             return None  # broadcasting by `axis`, which nothing writes constants with
         try:
             with np.errstate(all="ignore"):
-                array = _EVALUATORS[op_type](self._view, node, [weight.values() for weight in weights])
+                array = _EVALUATORS[op_type](self._view, node, [_operand(weight, op_type) for weight in weights])
         except (ValueError, IndexError, TypeError):
             return None  # the model is wrong here; onnxruntime will say so better than a guess would
         return Computed(_stored_as(np.asarray(array), elem_type, op_type), elem_type)
 
     def _result_type(self, node: gs.Node, op_type: str, weights: list[Weight]) -> int | None:
         if op_type == "CastLike":
-            return self._shapes.elem_type(node.inputs[1])
+            return _castable(self._shapes.elem_type(node.inputs[1]))
         if op_type == "Cast":
-            return int(self._view.attribute(node, "to", 0)) or None
+            return _castable(int(self._view.attribute(node, "to", 0)))
         if op_type == "Shape":
             return _INT64
         if op_type == "ConstantOfShape":
             value = self._view.attribute(node, "value")
             return int(value.data_type) if value is not None else onnx.TensorProto.FLOAT
         return weights[0].elem_type
+
+
+def _castable(elem_type: int | None) -> int | None:
+    """The type, if casting to it has no rules of its own, as saturation for the 8-bit floats."""
+    return elem_type if elem_type in FLOAT_TYPES or elem_type in _INTEGERS else None
+
+
+def _operand(weight: Weight, op_type: str) -> Array:
+    """The value of an operand. A Cast sees it as the model has it: 0.7 · 10 in float32 is 7, and truncates to that."""
+    values = weight.values()
+    if op_type not in ("Cast", "CastLike") or weight.elem_type not in FLOAT_TYPES:
+        return values
+    return round_to(values, weight.elem_type).astype(np.float64)
 
 
 def _stored_as(array: Array, elem_type: int, op_type: str) -> Array:

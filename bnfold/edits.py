@@ -35,6 +35,14 @@ class Map:
         """The same map without center and shift."""
         return Map(Affine.of(self.affine.scale), self.axes)
 
+    def after(self, inner: Map) -> Map:
+        """The composition `x ↦ self(inner(x))`, on the axes of both."""
+        axes = tuple(sorted({*self.axes, *inner.axes}))
+        rank = axes[-1] + 1 if axes else 0
+        both = self.over(rank).after(inner.over(rank))
+        shape = [both.shape[axis] for axis in axes]
+        return Map(Affine.of(*(array.reshape(shape) for array in both.arrays)), axes)
+
     def on(self, axes: tuple[int, ...]) -> Map:
         """The same map on other axes, given in the order of this map's own; they may come in any order."""
         order = np.argsort(axes, kind="stable").tolist()

@@ -5,7 +5,7 @@ Rules look at the view, and folds edit it. `bnfold.apply` then writes the edits,
 The graphs are built here rather than with `gs.import_onnx`, which drops doc strings, metadata, unused and overridable
 initializers, and raises on empty list attributes, binary strings and optional inputs (onnx-graphsurgeon 0.6.1). Attributes
 stay in the proto: the view reads them there. Its objects are compared by identity only, since `==` of a gs object compares
-names, and a gs list's `.remove` uses `==`.
+names, and who reads a tensor is asked of the view (`View.readers`): a gs tensor's own list of readers takes time to keep.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ class View:
         self._weights: dict[int, Weight] = {}
         self._functions = {(function.domain, function.name) for function in proto.functions}
         self._origins: dict[int, gs.Tensor] = {}
+        self._readers: dict[int, dict[int, gs.Node]] = {}
         self._new: dict[int, gs.Tensor] = {}
         self._names: set[str] = set()
         opset = _default_opset(proto.opset_import)
@@ -108,6 +109,8 @@ class View:
             name = f"function {function.domain}::{function.name}"
             self._add_scope(name, function, _default_opset(function.opset_import) or opset, None)
         self._mark_names_used_elsewhere()
+        if not opset and any(node.domain in _DEFAULT_DOMAINS for node in proto.graph.node):
+            raise InputError("the model is invalid: it does not say which opset its operators are of. Export it again.")
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -145,7 +148,7 @@ class View:
                 continue
             if attribute.type != _ATTRIBUTE_TYPES.get(type(default), attribute.type):
                 kind = onnx.AttributeProto.AttributeType.Name(attribute.type)
-                raise InputError(f"the graph is invalid: attribute `{name}` of {describe(node, proto)} is of type {kind}.")
+                raise InputError(f"the graph is invalid: attribute `{name}` of {describe(node)} is of type {kind}.")
             return onnx.helper.get_attribute_value(attribute)
         return default
 
@@ -168,22 +171,15 @@ class View:
         return tensor.inputs[0] if tensor.inputs else None
 
     def readers(self, tensor: gs.Tensor) -> Iterator[gs.Node]:
-        """The nodes that read `tensor` now, in any scope, once for each reading.
-
-        Lists of gs tensors keep former readers, because dropping one costs a scan; here they are passed over.
-        """
-        seen: set[int] = set()
-        for node in tensor.outputs:
-            if id(node) in seen or id(node) in self.removed:
-                continue
-            seen.add(id(node))
+        """The nodes that read `tensor` now, in any scope, once for each reading."""
+        for node in list(self._readers.get(id(tensor), {}).values()):
             for each in node.inputs:
                 if each is tensor:
                     yield node
 
     def is_read(self, tensor: gs.Tensor) -> bool:
         """Whether any node reads `tensor`, or the graph hands it out."""
-        return id(tensor) in self.escaping or next(self.readers(tensor), None) is not None
+        return id(tensor) in self.escaping or bool(self._readers.get(id(tensor)))
 
     def nodes(self) -> Iterator[gs.Node]:
         """Every node of every scope that is still there, in graph order, nodes that folds put in included."""
@@ -246,9 +242,10 @@ class View:
         """Makes `node` read `tensor` as input `index`, appending empty inputs up to it."""
         while len(node.inputs) <= index:
             list.append(node.inputs, gs.Variable.empty())
-        self._release(node.inputs[index])
+        former = node.inputs[index]
         list.__setitem__(node.inputs, index, tensor)
-        list.append(tensor.outputs, node)
+        self._release(former, node)
+        self._reads(node, tensor)
 
     def set_attribute(self, node: gs.Node, name: str, value: Any) -> None:
         """Sets an attribute."""
@@ -272,6 +269,8 @@ class View:
 
     def _new_node(self, anchor: gs.Node, op_type: str, inputs: list[gs.Tensor], output: gs.Tensor) -> gs.Node:
         node = gs.Node(op_type, inputs=inputs)
+        for tensor in inputs:
+            self._reads(node, tensor)
         list.append(node.outputs, output)
         list.__setitem__(output.inputs, slice(None), [node])
         self._homes[id(node)] = self._homes[id(anchor)]
@@ -280,11 +279,17 @@ class View:
     def remove(self, node: gs.Node) -> None:
         """Takes `node` out; what it read and made is released."""
         self.removed.add(id(node))
-        for tensor in (*node.inputs, *node.outputs):
-            self._release(tensor)
+        for tensor in node.inputs:
+            self._readers.get(id(tensor), {}).pop(id(node), None)
+        self.released |= {id(tensor): tensor for tensor in (*node.inputs, *node.outputs)}
 
-    def _release(self, tensor: gs.Tensor) -> None:
+    def _reads(self, node: gs.Node, tensor: gs.Tensor) -> None:
+        self._readers.setdefault(id(tensor), {})[id(node)] = node
+
+    def _release(self, tensor: gs.Tensor, reader: gs.Node) -> None:
         self.released[id(tensor)] = tensor
+        if not any(each is tensor for each in reader.inputs):
+            self._readers.get(id(tensor), {}).pop(id(reader), None)
 
     def bypass_backward(self, source: gs.Tensor, nodes: Sequence[gs.Node]) -> None:
         """Takes out a run of nodes that starts at `source`; what made that makes the run's result, under the result's name."""
@@ -295,17 +300,19 @@ class View:
         list.__setitem__(producer.outputs, place, result)
         list.__setitem__(result.inputs, slice(None), [producer])
         list.__setitem__(source.inputs, slice(None), [])
+        self._reread(source, result)  # a CastLike may read its type
 
     def bypass_forward(self, source: gs.Tensor, nodes: Sequence[gs.Node]) -> None:
         """Takes out a run of nodes that starts at `source`; what read the run's result reads `source`."""
-        result = nodes[-1].outputs[0]
-        readers = list({id(node): node for node in self.readers(result)}.values())
         for node in nodes:
             self.remove(node)
-        for node in readers:
+        self._reread(nodes[-1].outputs[0], source)
+
+    def _reread(self, old: gs.Tensor, new: gs.Tensor) -> None:
+        for node in {id(node): node for node in self.readers(old)}.values():
             for index, each in enumerate(node.inputs):
-                if each is result:
-                    self.set_input(node, index, source)
+                if each is old:
+                    self.set_input(node, index, new)
 
     # -- building -----------------------------------------------------------------------------------------------------
 
@@ -352,12 +359,13 @@ class View:
                 raise InputError(
                     f"the graph is invalid: the name {each!r} in a {proto.op_type}{_in(scope)} is not UTF-8. Export it again."
                 )
-        node = gs.Node(proto.op_type, proto.name, domain=proto.domain)
+        # Folds move outputs, so a node without a name goes by its output's name as the file has it.
+        node = gs.Node(proto.op_type, proto.name or next(iter(proto.output), ""), domain=proto.domain)
         scope.graph.nodes.append(node)
         self._protos[id(node)] = proto
         self._homes[id(node)] = scope
         for name in proto.output:
-            output = self._define(scope, name, f"node {describe(node, proto)}") if name else gs.Variable.empty()
+            output = self._define(scope, name, f"node {describe(node)}") if name else gs.Variable.empty()
             list.append(node.outputs, output)
             list.append(output.inputs, node)
         if proto.op_type == "Constant" and proto.domain in _DEFAULT_DOMAINS and proto.output:
@@ -371,16 +379,16 @@ class View:
             tensor = scope.resolve(name) if name else gs.Variable.empty()
             if tensor is None:
                 raise InputError(
-                    f"the graph is invalid: node {describe(node, proto)} reads `{name}`, which is neither an input, an "
+                    f"the graph is invalid: node {describe(node)} reads `{name}`, which is neither an input, an "
                     f"initializer nor the output of a node{_in(scope)}. Export the model again."
                 )
             list.append(node.inputs, tensor)
-            list.append(tensor.outputs, node)
+            self._reads(node, tensor)
         for attribute in proto.attribute:
             bodies = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else list(attribute.graphs)
             for place, body in enumerate(bodies):
                 suffix = f"[{place}]" if attribute.graphs else ""
-                name = f"{node.name or proto.op_type}/{attribute.name}{suffix}"
+                name = f"{proto.name or proto.op_type}/{attribute.name}{suffix}"
                 path = f"{scope.name}/{name}" if scope.name else name
                 node.attrs[attribute.name + suffix] = self._add_scope(path, body, scope.opset, scope).graph
 
@@ -425,11 +433,16 @@ def _names_read(graph: onnx.GraphProto) -> Iterator[str]:
                 pending += [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs
 
 
-def describe(node: gs.Node, proto: onnx.NodeProto | None = None) -> str:
+def optional_input(node: gs.Node, index: int) -> gs.Tensor | None:
+    """The tensor at input `index`; None where it is absent or an empty name."""
+    if len(node.inputs) <= index or node.inputs[index].is_empty():
+        return None
+    return node.inputs[index]
+
+
+def describe(node: gs.Node) -> str:
     """ "Conv `conv1`", or the first output's name for a node that has none."""
-    outputs = list(proto.output) if proto is not None else [each.name for each in node.outputs]
-    name = node.name or next((each for each in outputs if each), "")
-    return f"{node.op} `{name}`"
+    return f"{node.op} `{node.name or next((each.name for each in node.outputs), '')}`"
 
 
 def constant_value(proto: onnx.NodeProto, folder: Path | None = None) -> Weight | None:

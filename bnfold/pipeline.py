@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,7 +24,7 @@ from bnfold.placement import Placement
 from bnfold.planner import Choice, plan_folds
 from bnfold.report.report import Inspection, ModelFacts, Report
 from bnfold.verdict import Plan
-from bnfold.weights import ExternalRegion, Weight, stored_bytes
+from bnfold.weights import FLOAT_TYPES, ExternalRegion, Flushed, Weight, stored_bytes
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -118,6 +118,7 @@ def optimize(
     only: Sequence[str] = (),
     force: bool = False,
     no_batchnorm: bool = False,
+    flush_subnormals: bool = False,
     verify: bool = True,
     dry_run: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -136,6 +137,7 @@ def optimize(
         only: glob patterns; when given, only matching normalizations fold.
         force: take folds that do not pay (BNF020), too.
         no_batchnorm: write BatchNormalizations that stay as primitives, for targets without that operator.
+        flush_subnormals: store folded values that are subnormal as zero (BNF009).
         verify: run both models with onnxruntime on the same inputs; nothing is written unless they agree.
         dry_run: decide, and write nothing.
         input_shapes: input name → shape, for inputs whose dimensions the model leaves open.
@@ -155,15 +157,17 @@ def optimize(
     if seed < 0:
         raise InputError(f"seed {seed} is negative. Choose 0 or more.")
     model, target = Model.open(Path(source)), Path(destination)
+    if target == model.path and target.is_symlink():  # in place: what the link points to, and not the link
+        target = target.resolve()
     facts = _facts(model)
     with _named(model):
         context = Context(model.proto, model.folder, freeze_initializers, force)
         plan_, placements = plan_folds(context, _choice(keep, only, no_batchnorm))
     identical = not context.view.is_edited and not (freeze_initializers and _has_overridable(model.proto))
 
-    def report(verification: Verification | None = None, size: int | None = None) -> Report:
-        elapsed = time.perf_counter() - started
-        return Report(facts, str(target), size, plan_, verification, elapsed, size is not None, identical)
+    def report(verification: Verification | None = None, size: int | None = None, data: Sequence[Path] = ()) -> Report:
+        elapsed, names = time.perf_counter() - started, tuple(file.name for file in data)
+        return Report(facts, str(target), size, plan_, verification, elapsed, size is not None, identical, names)
 
     if dry_run:
         return report()
@@ -171,7 +175,9 @@ def optimize(
         if identical:
             files = _copy(model, stage / target.name, target)
         else:
-            files = model.write(stage / target.name, _data_name(model, target), _apply(context, placements, freeze_initializers))
+            files = model.write(
+                stage / target.name, _data_name(model, target), _apply(context, placements, freeze_initializers, flush_subnormals)
+            )
         verification = None
         if verify and not identical:
             from bnfold.runtime.verify import verify as verify_models
@@ -181,9 +187,11 @@ def optimize(
             )
             if not verification.ok:
                 return report(verification)
+        for file in files if target.exists() else ():  # as private as what it replaces
+            shutil.copymode(target, file)
         size = facts.size_bytes if identical else sum(file.stat().st_size for file in files)
         move_into_place(files, stage, target.parent)
-        return report(verification, size)
+        return report(verification, size, files[:-1])
 
 
 @contextmanager
@@ -203,9 +211,13 @@ def _choice(keep: Sequence[str], only: Sequence[str], no_batchnorm: bool) -> Cho
     return Choice(patterns[0], patterns[1], no_batchnorm)
 
 
-def _apply(context: Context, placements: list[Placement], freeze_initializers: bool) -> Pending:
+def _apply(context: Context, placements: list[Placement], freeze_initializers: bool, flush_subnormals: bool = False) -> Pending:
     if freeze_initializers:
         freeze(context.view.proto)
+    if flush_subnormals:
+        placements = [
+            replace(each, weight=Flushed(each.weight)) if each.weight.elem_type in FLOAT_TYPES else each for each in placements
+        ]
     return apply(context.view, placements) if context.view.is_edited else []
 
 

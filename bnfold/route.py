@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from bnfold.context import Context
 from bnfold.edits import AddOutput, Edit, Map, MapInput, SetConstant, Step
 from bnfold.graph import describe
-from bnfold.ops import BACKWARD, FORWARD, LINEAR, MERGING, Rule
+from bnfold.ops import BACKWARD, FORWARD, LINEAR, MERGING_BACKWARD, MERGING_FORWARD, Rule
 from bnfold.sites import Site, site_map
 from bnfold.verdict import Note, Reason
 from bnfold.weights import FLOAT_TYPES, Computed, Weight, rounding_of
@@ -67,8 +67,8 @@ class _Search:
         op_type = self.context.view.op_type(node)
         if id(node) in self.context.kept:
             return Reason("BNF021", f"{describe(node)} is to be kept as it is")
-        merges = self.merging and op_type in MERGING
-        rule = MERGING[op_type][rules is FORWARD] if merges else rules.get(op_type)
+        merges = self.merging and op_type in MERGING_BACKWARD
+        rule = (MERGING_FORWARD if rules is FORWARD else MERGING_BACKWARD)[op_type] if merges else rules.get(op_type)
         if rule is None:
             return _in_the_way(context=self.context, node=node)
         reference = self.context.view.attribute_reference(node)
@@ -94,7 +94,7 @@ def find_backward(context: Context, site: Site, merging: bool = False, scale_onl
     Args:
         context: the model.
         site: where the map is.
-        merging: take operators of `MERGING` for an end as well.
+        merging: take operators of `MERGING_BACKWARD` for an end as well.
         scale_only: look for a way for the scale alone; the caller must keep the offset.
     """
     map_ = site_map(context, site)
@@ -102,13 +102,15 @@ def find_backward(context: Context, site: Site, merging: bool = False, scale_onl
         return map_
     search = _search_backward(context, site, map_.scale_only() if scale_only else map_, merging)
     if isinstance(search, Reason) or not search.leaves_offset:
-        return search if isinstance(search, Reason) else _checked(site, search.route(forward=False))
+        return search if isinstance(search, Reason) else _checked(context, site, search.route(forward=False))
     # Some branch can take the scale only, so all of them do, and the whole offset stays where the map was.
     search = _search_backward(context, site, map_.scale_only(), merging)
     if isinstance(search, Reason):
         return search
     offset = _offset_beside(context, site, map_, search.edits)
-    return offset if isinstance(offset, Reason) else _checked(site, search.route(forward=False, offset=offset))
+    if isinstance(offset, Reason):
+        return offset
+    return _checked(context, site, search.route(forward=False, offset=offset))
 
 
 def _search_backward(context: Context, site: Site, map_: Map, merging: bool) -> _Search | Reason:
@@ -133,11 +135,12 @@ def _search_backward(context: Context, site: Site, map_: Map, merging: bool) -> 
     return search if search.takers else Reason("BNF005", "only constants stand before it")
 
 
-def find_forward(context: Context, site: Site, merging: bool = False) -> Route | Reason:
-    """A route into the operators that read the map's result, all of them, or why there is none."""
+def find_forward(context: Context, site: Site, merging: bool = False, scale_only: bool = False) -> Route | Reason:
+    """A route into the operators that read the map's result, all of them, or why there is none; see `find_backward`."""
     map_ = site_map(context, site)
     if isinstance(map_, Reason):
         return map_
+    map_ = map_.scale_only() if scale_only else map_
     search = _Search(context, site, merging)
     home = context.view.scope(site.nodes[0])
     pending: list[tuple[gs.Tensor, Map]] = [(site.result, map_)]
@@ -161,7 +164,7 @@ def find_forward(context: Context, site: Site, merging: bool = False) -> Route |
             pending += [(reader.outputs[index], onward) for index, onward in step.onward]
     if not search.takers:
         return Reason("BNF005", "no linear operator reads what it makes")
-    return _checked(site, search.route(forward=True))
+    return _checked(context, site, search.route(forward=True))
 
 
 def _in_the_way(context: Context, node: gs.Node) -> Reason:
@@ -175,10 +178,11 @@ def _only_for(context: Context, tensor: gs.Tensor, reader: gs.Node) -> gs.Node |
     view = context.view
     producer = view.producer(tensor)
     if producer is None or context.constants.is_constant(tensor):
-        return Reason("BNF005", f"no linear operator stands before it: `{tensor.name}` is an input of the graph")
+        what = "an input of the graph" if producer is None else "a constant"
+        return Reason("BNF005", f"no linear operator stands before it: `{tensor.name}` is {what}")
     if view.scope(producer) is not view.scope(reader):
         return Reason("BNF004", f"`{tensor.name}` comes from outside the body, where {describe(producer)} makes it")
-    if view.op_type(producer) not in BACKWARD and view.op_type(producer) not in MERGING:
+    if view.op_type(producer) not in BACKWARD and view.op_type(producer) not in MERGING_BACKWARD:
         return _in_the_way(context, producer)
     return context.other_readers(tensor, reader) or producer
 
@@ -201,6 +205,8 @@ def _offset_beside(context: Context, site: Site, map_: Map, edits: list[Edit]) -
         return Reason("BNF018", f"the rank of `{site.source.name}` is not known", "Give the graph's inputs a shape.")
     if len(site.nodes) == 1 and site.nodes[0].op in ("Add", "Sub"):
         return Reason("BNF020", "it is the bias of a MatMul, which has none of its own")
+    if context.view.opset(site.nodes[0]) < 7:
+        return Reason("BNF005", "a MatMul stands before it, and adding its offset there before opset 7 needs other rules")
     offset = map_.over(rank).offset
     while offset.ndim > 1 and offset.shape[0] == 1:
         offset = offset[0]
@@ -209,8 +215,14 @@ def _offset_beside(context: Context, site: Site, map_: Map, edits: list[Edit]) -
     return Computed(offset, context.shapes.elem_type(site.source) or like)
 
 
-def _checked(site: Site, route: Route) -> Route | Reason:
-    """Rounds every new constant once to see whether its type can hold it (BNF008) and what gets subnormal (BNF009)."""
+def _checked(context: Context, site: Site, route: Route) -> Route | Reason:
+    """Refuses a route that adds more than it takes away (BNF020), or whose constants do not fit their type (BNF008).
+
+    Every new constant is rounded once to see that, and what gets subnormal on the way is noted (BNF009).
+    """
+    adds = sum(isinstance(edit, AddOutput) for edit in route.edits)
+    if adds > len(site.nodes) and not context.force:
+        return Reason("BNF020", f"{adds} new Adds would take the place of {len(site.nodes)} operators", "Use --force.")
     notes = []
     for edit in route.edits:
         for weight in _new_weights(edit):

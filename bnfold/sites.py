@@ -79,13 +79,17 @@ def find_sites(context: Context) -> list[Site]:
 def site_map(context: Context, site: Site) -> Map | Reason:
     """The site's affine map as the graph stands, or why it has none. Maps of a run compose in float64."""
     if context.view.op_type(site.nodes[0]) == "BatchNormalization":
-        return batch_normalization_map(context, site.nodes[0])
+        found = batch_normalization_map(context, site.nodes[0])
+        rank = context.shapes.rank(site.source) if isinstance(found, Map) else None
+        if isinstance(found, Map) and rank is not None and rank <= found.axes[-1]:
+            return Reason("BNF012", f"`{site.source.name}` has {rank} axes, and it maps axis {found.axes[-1]}")
+        return found
     whole: Map | None = None
     for node in site.nodes:
         step = _primitive_map(context, node)
         if isinstance(step, Reason):
             return step
-        whole = step if whole is None else _compose(step, whole)
+        whole = step if whole is None else step.after(whole)
     assert whole is not None
     if not whole.affine.is_finite:
         return Reason("BNF007", "its scale or shift is not finite")
@@ -241,15 +245,6 @@ def _constant_axes(context: Context, node: gs.Node, place: int, constant: Weight
         return unproved
     met = [extents[axis] for axis in axes] if extents is not None else []
     return axes if met == [constant.shape[axis - first] for axis in axes] else unproved
-
-
-def _compose(outer: Map, inner: Map) -> Map:
-    """`outer ∘ inner` on the union of their axes."""
-    axes = tuple(sorted({*outer.axes, *inner.axes}))
-    rank = axes[-1] + 1 if axes else 0
-    both = outer.over(rank).after(inner.over(rank))
-    shape = [both.shape[axis] for axis in axes]
-    return Map(Affine.of(*(array.reshape(shape) for array in both.arrays)), axes)
 
 
 def _describe(

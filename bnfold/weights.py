@@ -170,6 +170,36 @@ class Scaled:
         return block
 
 
+@dataclass(frozen=True, eq=False)
+class Flushed:
+    """A weight whose subnormal values are stored as zero.
+
+    Attributes:
+        source: the weight, of float type.
+    """
+
+    source: Weight
+
+    @property
+    def elem_type(self) -> int:
+        return self.source.elem_type
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    def reader(self) -> Rows:
+        rows = self.source.reader()
+        return lambda start, stop: self._flush(rows(start, stop))
+
+    def values(self) -> NDArray[Any]:
+        return self._flush(self.source.values())
+
+    def _flush(self, values: NDArray[Any]) -> NDArray[Any]:
+        rounded = np.abs(round_to(values, self.elem_type).astype(np.float64))
+        return np.where(rounded < smallest_normal(self.elem_type), 0.0, values)
+
+
 @dataclass(frozen=True)
 class ExternalRegion:
     """A byte range of an external data file.
@@ -196,6 +226,11 @@ class ExternalRegion:
         with self.path.open("rb") as stream:
             stream.seek(self.offset)
             return stream.read(self.length)
+
+
+def smallest_normal(elem_type: int) -> float:
+    """The smallest positive value of a float type that is not subnormal."""
+    return float(ml_dtypes.finfo(FLOAT_TYPES[elem_type]).smallest_normal)  # type: ignore[no-untyped-call]
 
 
 def type_name(elem_type: int) -> str:
@@ -269,7 +304,7 @@ class Rounding:
 
 def rounding_of(weight: Weight) -> Rounding:
     """Rounds `weight` block by block and looks at the result; nothing is kept."""
-    smallest = float(ml_dtypes.finfo(FLOAT_TYPES[weight.elem_type]).smallest_normal)  # type: ignore[no-untyped-call]
+    smallest = smallest_normal(weight.elem_type)
     if not weight.shape:
         return Rounding(_overflow(weight.values(), weight.values(), weight.elem_type), 0)
     rows = weight.reader()

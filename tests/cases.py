@@ -1498,10 +1498,10 @@ _group(
 
 _group(
     CONV.but("keep", "BNF021", options={"keep": ["y"]}),
-    CONV.but("keep_glob", "BNF021", options={"keep": ["nothing", "[xyz]*"]}),
-    CONV.but("keep_another", options={"keep": ["c"]}),
+    CONV.but("keep_glob", "BNF021", notes="BNF023", options={"keep": ["nothing", "[xyz]*"]}),
+    CONV.but("keep_another", notes="BNF023", options={"keep": ["c"]}),
     CONV.but("only", options={"only": ["y"]}),
-    CONV.but("only_another", "BNF021", options={"only": ["z", "c*"]}),
+    CONV.but("only_another", "BNF021", notes="BNF023", options={"only": ["z", "c*"]}),
     CONV.but("keep_beats_only", "BNF021", options={"only": ["y"], "keep": ["y"]}),
     CONV.but("keep_second_of_chain", "Conv BNF021", options={"keep": ["y"]}, body="c = Conv (x, W)  d = BN5 (c)  y = BN5 (d)"),
     CONV.but(

@@ -108,11 +108,11 @@ _group(
     _mapped("on_width", "k[5]", "y = Mul (c, k)", "Mul:BNF012"),
     _mapped("on_height", "k[5,1]", "y = Mul (c, k)", "Mul:BNF012"),
     _mapped("on_batch", "k[5,1,1,1]", "y = Mul (c, k)", "Mul:BNF012"),
-    _mapped("on_space", "k[5,5]", "y = Mul (c, k)", "Mul:BNF014"),
-    _mapped("on_channels_and_width", "k[5,1,5]", "y = Mul (c, k)", "Mul:BNF014"),
-    _mapped("per_element", "k[1,5,5,5]", "y = Mul (c, k)", "Mul:BNF014"),
-    _mapped("batch_and_channels", "k[5,5,1,1]", "y = Mul (c, k)", "Mul:BNF014"),
-    _mapped("channels_then_width", "k[5,1,1] h[5]", "d = Mul (c, k)  y = Mul (d, h)", "Mul,Mul:BNF014"),
+    _mapped("on_space", "k[5,5]", "y = Mul (c, k)", ""),
+    _mapped("on_channels_and_width", "k[5,1,5]", "y = Mul (c, k)", ""),
+    _mapped("per_element", "k[1,5,5,5]", "y = Mul (c, k)", ""),
+    _mapped("batch_and_channels", "k[5,5,1,1]", "y = Mul (c, k)", ""),
+    _mapped("channels_then_width", "k[5,1,1] h[5]", "d = Mul (c, k)  y = Mul (d, h)", ""),
     _mapped("raises_rank", "k[1,1,1,1,1]", "y = Mul (c, k)", ""),
     _mapped("raises_rank_with_channels", "k[5,1,1,1,1]", "y = Mul (c, k)", ""),
     _mapped("into_power", "k[]", "y = Pow (c, k)", "", fill={"k": 2}),
@@ -167,7 +167,7 @@ _group(
     _dense("gemm_mul", "x[5,5]; W[5,5] k[5]", "c = Gemm (x, W)  y = Mul (c, k)", "Mul:Gemm", "Gemm"),
     _dense("gemm_mul_row", "x[5,5]; W[5,5] k[1,5]", "c = Gemm (x, W)  y = Mul (c, k)", "Mul:Gemm", "Gemm"),
     _dense("gemm_mul_column", "x[5,5]; W[5,5] k[5,1]", "c = Gemm (x, W)  y = Mul (c, k)", "Mul:BNF012", ""),
-    _dense("gemm_mul_matrix", "x[5,5]; W[5,5] k[5,5]", "c = Gemm (x, W)  y = Mul (c, k)", "Mul:BNF014", ""),
+    _dense("gemm_mul_matrix", "x[5,5]; W[5,5] k[5,5]", "c = Gemm (x, W)  y = Mul (c, k)", "", ""),
     _dense("gemm_sub_from", "x[5,5]; W[5,5] k[5] b[5]", "c = Gemm <beta = 0.5> (x, W, b)  y = Sub (k, c)", "Sub:Gemm", "Gemm"),
     _dense("matmul_mul", "x[5,5,5]; W[5,5] k[5]", "c = MatMul (x, W)  y = Mul (c, k)", "Mul:MatMul", "MatMul"),
     _dense(
@@ -1663,6 +1663,76 @@ _group(
             " (float[2,5,1,1] q) { q = Relu (p) }>"
         ),
         outputs="y z",
+    ),
+)
+
+
+# -- what reviews found ---------------------------------------------------------------------------------------------------
+
+_group(
+    Case(
+        "quantized_transposed_square",  # without `perm` a Transpose reverses the axes
+        "x[3,4]; q:int8[4,4] s_var[]",
+        "w = DequantizeLinear (q, s_var)  t = Transpose (w)  c = MatMul (x, t)  y = BN4 (c)",
+        "MatMul",
+        "DequantizeLinear Transpose MatMul Add",
+        fill={"q": np.arange(16).reshape(4, 4) - 7, "y_scale": [1, 2, 3, 4]},
+    ),
+    Case(
+        "quantized_transposed",
+        "x[3,4]; q:int8[5,4] s_var[5]",
+        "w = DequantizeLinear <axis = 0> (q, s_var)  t = Transpose (w)  c = MatMul (x, t)  y = BN5 (c)",
+        "MatMul",
+        "DequantizeLinear Transpose MatMul Add",
+        fill={"q": np.arange(20).reshape(5, 4) - 9, "y_scale": 2},
+    ),
+    Case(
+        "mapped_addend_is_an_output",
+        "x[1,5] u[1,4]; W[5,3] V[4,3]",
+        "a = MatMul (x, W)  c = BN3 (a)  e = Gemm (u, V, c)  y = BN3 (e)",
+        "MatMul Gemm",
+        "ANY",
+        outputs="y c",
+    ),
+    CONV.but(
+        "type_read_beside",  # a CastLike reads the type alone, and must find it under the new name
+        tensors="x[2,3,5,5]; W[5,3,1,1] one[]",
+        body="c = Conv (x, W)  k = CastLike (one, c)  d = BN5 (c)  y = PRelu (d, k)",
+    ),
+    Case(
+        "only_behind_a_bias",
+        "x[3,4]; W[4,5] k[5]",
+        "c = MatMul (x, W)  d = Add (c, k)  y = BN5 (d)",
+        "MatMul",
+        options={"only": ["y"]},
+    ),
+    Case(
+        "three_adds_for_one_map",
+        "x[2,4,3]; W[4,4] V[4,4] U[4,4]",
+        "n = BN4 (x)  t = Transpose <perm = [0, 2, 1]> (n)  q = MatMul (t, W)  k = MatMul (t, V)  v = MatMul (t, U)",
+        "BNF020",
+        outputs="q k v",
+    ),
+    CONV.but(
+        "slice_of_everything",
+        tensors="x[2,3,5,5]; W[5,3,1,1] e:int64[0]",
+        body="c = Conv (x, W)  k = Slice (c, e, e, e)  y = BN5 (k)",
+    ),
+    Case("rank_one", "x[3] u[3];", "z = Add (x, u)  y = BN1 (z)", "BNF012"),
+    CONV.but(
+        "pad_18_axes",
+        tensors="x[2,3,5,5]; W[5,3,1,1] p:int64[2] a:int64[1]",
+        body='c = Conv (x, W)  d = Pad <mode = "reflect"> (c, p, , a)  y = BN5 (d)',
+        opset=18,
+        fill={"p": [1, 1], "a": [-1]},
+    ),
+    CONV.but(
+        "pad_18_channel_axis",
+        "BNF012",
+        tensors="x[2,3,5,5]; W[5,3,1,1] p:int64[2] a:int64[1]",
+        body='c = Conv (x, W)  d = Pad <mode = "reflect"> (c, p, , a)  y = BN7 (d)',
+        opset=18,
+        fill={"p": [1, 1], "a": [1]},
     ),
 )
 

@@ -321,10 +321,25 @@ def test_verify_equal_and_different(save: Callable[..., Path]) -> None:
     assert other.exit_code == 1
     assert "FAILED" in other.stdout
     assert "max |Δ|" in other.stdout
+    assert other.stdout.startswith(f"{model.with_name('other.onnx')}   against {model}\n")
     assert run("verify", model, model, "-q").stdout == ""
     assert json.loads(run("verify", model, model, "--json").stdout)["ok"] is True
     document = json.loads(run("verify", model, model.with_name("other.onnx"), "--json").stdout)
     assert (document["ok"], document["error"]["exit_code"]) == (False, 1)
+
+
+def test_not_verifying_is_advice_for_optimize_alone(save: Callable[..., Path], tmp_path: Path) -> None:
+    model = save()
+    new = onnx.load(model)
+    new.ir_version = 99
+    (tmp_path / "new.onnx").write_bytes(new.SerializeToString())
+    optimized = run("optimize", tmp_path / "new.onnx")
+    verified = run("verify", model, tmp_path / "new.onnx")
+    assert (optimized.exit_code, verified.exit_code) == (3, 3)
+    assert "BNF030" in optimized.stderr
+    assert "BNF030" in verified.stderr
+    assert "--no-verify" in optimized.stderr
+    assert "--no-verify" not in verified.stderr
 
 
 # --- explain ----------------------------------------------------------------------------------------------------------
@@ -472,7 +487,8 @@ def test_help(command: list[str]) -> None:
     assert result.stdout.startswith("Usage: bnfold")
     assert max(map(len, result.stdout.splitlines())) <= 88
     if command in ([], ["optimize"], ["verify"]):
-        assert "Exit codes:\n    0  done\n" in result.stdout
+        assert "Exit codes:\n    0    done\n" in result.stdout
+        assert "\n    130  interrupted" in result.stdout
 
 
 def test_without_a_command_help_goes_to_stderr() -> None:
@@ -536,7 +552,7 @@ def test_a_pipe_gets_no_colours(save: Callable[..., Path]) -> None:
 
 def test_a_terminal_without_unicode_is_no_obstacle(save: Callable[..., Path]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bnfold", "inspect", save()],
+        [sys.executable, "-m", "bnfold", "inspect", "-v", save()],
         cwd=ROOT,
         env={**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"},
         capture_output=True,
@@ -558,6 +574,26 @@ def test_a_closed_pipe_is_quiet() -> None:
         program.stdout.close()
         assert program.stderr.read() == b""
     assert program.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("arguments", [["--help"], ["explain", "BNF004"], ["--version"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_stdout_is_no_bug(arguments: list[str], unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bnfold", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert done.stderr.startswith("bnfold: cannot print on stdout: No space left on device.")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")

@@ -20,7 +20,7 @@ FLOORS = (
     {"constants", "context", "edits", "graph", "model", "shapes", "weights"},
     {"sites"},
     {"ops"},
-    {"apply", "placement", "planner", "route"},
+    {"apply", "commit", "placement", "planner", "route"},
     {"runtime"},
     {"report"},
     {"pipeline"},

@@ -78,7 +78,7 @@ def test_optimize_screen() -> None:
         "  other                     49      49\n"
         "\n"
         "  folded   20 of 20 normalizations   (Conv 18, Gemm 2)\n"
-        "  verified max |Δ| 3.1e-06 on values up to 12.4 · relative 2.5e-07 · SQNR 131 dB ·\n"
+        "  verified max |Δ| 3.10e-06 · allowed 1.00e-03 · values to 12.4 · SQNR 131 dB\n"
         "           argmax unchanged on 64 of 64 · on 4 inputs\n"
         "  wrote    resnet18.folded.onnx   44.6 MB   0.9 s"
     )
@@ -109,7 +109,7 @@ def test_a_shared_sentence_keeps_its_names() -> None:
 def test_verbose_lists_every_verdict_and_name() -> None:
     stays = refusals(30, "BNF004", "`NAME` is also read by Concat `c`")
     text = optimize_text(report(plan(*folds(2), *stays)), verbose=True)
-    assert "folds    bn1   Conv `bn1.c` → Relu `r`   (64 channels, epsilon 1e-05)\n           into Conv `c1`\n" in text
+    assert "folds    bn1   into Conv `c1`   Conv `bn1.c` → Relu `r`   (64 channels, epsilon 1e-05)\n" in text
     assert text.count("is also read by Concat `c`") == 30
     assert "bnf004.29" in text.partition("stays      30   BNF004")[2]
     assert "-v for all" not in text
@@ -184,17 +184,55 @@ def test_quiet_prints_problems_only() -> None:
     assert "FAILED" in failed
     assert "Nothing was written." in failed
     assert "folded" not in failed
-    assert verify_text(PASSED, quiet=True) == ""
-    assert "FAILED" in verify_text(FAILED, quiet=True)
+    assert verify_text("a.onnx", "b.onnx", PASSED, quiet=True) == ""
+    assert "FAILED" in verify_text("a.onnx", "b.onnx", FAILED, quiet=True)
 
 
 def test_verify_screen_of_several_outputs_puts_the_worst_first() -> None:
     rows = [compared(f"y{number}", max_abs_diff=number * 1e-6) for number in range(6)]
-    lines = verify_text(verification(*rows)).splitlines()
-    assert lines[0] == "  verified 6 outputs on 4 inputs"
-    assert [line.split("`")[1] for line in lines[1:5]] == ["y5", "y4", "y3", "y2"]
-    assert lines[5].strip() == "… (2 more, -v for all)"
-    assert "`y0` (optimizations disabled, input normal(0, 1))   identical" in verify_text(verification(*rows), verbose=True)
+    assert verify_text("a.onnx", "b.onnx", verification(*rows)) == (
+        "b.onnx   against a.onnx\n"
+        "\n"
+        "  verified 6 outputs on 4 inputs\n"
+        "           output   max |Δ|   allowed values to      SQNR\n"
+        "           y5      5.00e-06  1.00e-03      12.4    131 dB\n"
+        "           y4      4.00e-06  1.00e-03      12.4    131 dB\n"
+        "           y3      3.00e-06  1.00e-03      12.4    131 dB\n"
+        "           y2      2.00e-06  1.00e-03      12.4    131 dB\n"
+        "           … (2 more, -v for all)"
+    )
+    every = verify_text("a.onnx", "b.onnx", verification(*rows), verbose=True)
+    assert "y0     identical  1.00e-03      12.4    131 dB   disabled, normal(0, 1)" in every
+    assert "SQNR   optimizations, input\n" in every
+
+
+def test_only_classes_have_an_argmax_on_the_screen() -> None:
+    image = compared("image", shape=(1, 3, 8, 8), argmax_changed=5, argmax_total=64)
+    alone, both = verification(image), verification(image, compared("logits", argmax_total=10))
+    assert "argmax" not in verify_text("a.onnx", "b.onnx", alone)
+    assert "argmax unchanged on 10 of 10" in verify_text("a.onnx", "b.onnx", both)
+    assert alone.to_dict()["argmax_changed"] == 5
+
+
+def test_a_failure_is_not_repeated_as_a_warning() -> None:
+    same = "The original is not deterministic."
+    noisy = verification(failures=(same,), notes=(Note("BNF033", same), Note("BNF034", "A level is skipped.")))
+    text = optimize_text(report(plan(*folds(1)), noisy))
+    assert text.count(same) == 1
+    assert text.index("BNF034") < text.index("FAILED")
+    assert text.endswith(f"FAILED   {same}\n           Nothing was written.")
+
+
+def test_subnormal_weights_are_one_line() -> None:
+    notes = [Note("BNF009", f"{number} values of Conv `c` become subnormal", f"bn{number // 2}") for number in range(6)]
+    (group,) = figures.note_groups(notes)
+    assert (group.headline, group.count, group.names) == (CODES["BNF009"].title, 3, ("bn0", "bn1", "bn2"))
+    assert figures.note_groups(notes[:1])[0].headline == "0 values of Conv `c` become subnormal"
+
+
+def test_no_line_ends_with_a_dot_in_the_middle() -> None:
+    for width in range(40, 120, 7):
+        assert not any(line.endswith("·") for line in optimize_text(report(plan(*folds(3))), width=width).splitlines())
 
 
 @pytest.mark.parametrize(
@@ -202,28 +240,34 @@ def test_verify_screen_of_several_outputs_puts_the_worst_first() -> None:
     [
         ({"max_abs_diff": 0.0, "sqnr_db": math.inf}, "identical"),
         ({"max_abs_diff": math.nan, "sqnr_db": math.nan}, "not comparable"),
-        ({"max_abs_diff": 0.5, "reference_max": 0.0, "sqnr_db": -math.inf}, "max |Δ| 5.0e-01 on values up to 0"),
+        ({"max_abs_diff": 0.5, "reference_max": 0.0, "sqnr_db": -math.inf}, "max |Δ| 5.00e-01 · allowed 1.00e-03 · values to 0"),
     ],
 )
 def test_difference_of_edge_cases(changes: dict[str, float], words: str) -> None:
     assert figures.difference(compared(**changes)) == words
 
 
-def test_inspect_lists_a_few_and_points_to_more() -> None:
-    few = inspect_text(Inspection(FACTS, plan(*folds(3))))
-    assert "folds    bn0   Conv `bn0.c` → Relu `r`" in few
-    assert "  3 normalizations: 3 fold, 0 stay\n" in few
-    many = inspect_text(Inspection(FACTS, plan(*folds(19), *refusals(1, "BNF004", "read twice"))))
-    assert "bn0   Conv" not in many
-    assert "  20 normalizations: 19 fold, 1 stay\n" in many
-    assert "`bnfold explain BNF004` says what can be done about it." in many
-    assert "`-v` lists each normalization" in many
+def test_inspect_sums_up_and_points_to_more() -> None:
+    inspection = Inspection(FACTS, plan(*folds(3), *refusals(1, "BNF004", "`NAME` is read twice")))
+    text = inspect_text(inspection)
+    assert "bn0" not in text
+    assert text.count("`bnf004.0` is read twice") == 1
+    assert "  4 normalizations: 3 fold, 1 stay\n" in text
+    assert "`bnfold explain BNF004` says what can be done about it." in text
+    assert "`-v` lists each normalization" in text
+    listed = inspect_text(inspection, verbose=True)
+    assert "  folds    bn0   into Conv `c0`   Conv `bn0.c` → Relu `r`   (64 channels, epsilon 1e-05)\n" in listed
+    assert "`-v` lists" not in listed
+    narrow = inspect_text(inspection, verbose=True, width=70)
+    assert "  stays    bnf004.0   BNF004  `bnf004.0` is read twice\n           Conv `bnf004.0.c` → Relu `r`" in narrow
 
 
 def test_inspect_describes_scope_and_unnamed_surroundings() -> None:
     alone = normalization("bn", scope="if_1/then_branch", producer="", readers=(), channels=None, op_type="Mul, Add")
-    text = inspect_text(Inspection(FACTS, plan(Refusal(alone, "BNF006", "not constant"))))
-    assert "bn   graph input → no reader   (Mul, Add, epsilon 1e-05, in if_1/then_branch)" in text
+    text = inspect_text(Inspection(FACTS, plan(Refusal(alone, "BNF006", "not constant"))), verbose=True)
+    assert (
+        "bn   BNF006  not constant\n           graph input → no reader   (Mul, Add, epsilon 1e-05, in if_1/then_branch)" in text
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -232,7 +276,7 @@ def test_lines_fit_the_terminal(width: int) -> None:
     full = report(plan(*folds(3), *stays, notes=(Note("BNF017", "statistics look untrained", "bn"),)), FAILED)
     pages = [optimize_text(full, width=width, verbose=verbose) for verbose in (False, True)]
     pages.append(inspect_text(Inspection(FACTS, full.plan), width=width))
-    pages.append(verify_text(PASSED, width=width))
+    pages.append(verify_text("a.onnx", "b.onnx", PASSED, width=width))
     assert max(len(line) for page in pages for line in page.splitlines()) <= width
 
 
@@ -254,7 +298,7 @@ def test_names_cannot_smuggle_control_characters() -> None:
     for text in (
         optimize_text(replace(report(plan(stays, *folds(1)), broken), source=facts, destination=evil), verbose=True),
         inspect_text(Inspection(facts, plan(stays)), verbose=True),
-        verify_text(broken, verbose=True),
+        verify_text(evil, evil, broken, verbose=True),
         optimize_markdown(replace(report(plan(stays, *folds(1)), broken), source=facts, destination=evil)),
     ):
         assert all(letter.isprintable() or letter == "\n" for letter in text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -26,6 +28,7 @@ Examples:
   bnfold verify a.onnx b.onnx      whether they compute the same
   bnfold explain BNF004            what a code means and what helps"""
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _NO_READER = 141  # 128 + SIGPIPE
 
 
@@ -65,6 +68,7 @@ def cli(context: click.Context) -> None:
 
 def main() -> NoReturn:
     """The entry point of `bnfold`, `python -m bnfold` and cli.py."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # being stopped leaves as little behind as Ctrl-C
     cli.main()
 
 
@@ -84,13 +88,20 @@ def _guarded(run: Callable[[], int], *, wants_json: bool) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _failed("interrupted.", _INTERRUPTED, wants_json)
     except BrokenPipeError:
-        # Python flushes stdout once more when it exits; without a reader that would print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return _NO_READER
     except MemoryError:
         return _failed("out of memory. Use a machine with more of it.", EnvironmentUnfit.exit_code, wants_json)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL and not error.filename:  # stdout alone has no file name
+            _discard_stdout()
+            return _failed(f"cannot print on stdout: {error.strerror}. Print somewhere else.", EnvironmentUnfit.exit_code, False)
         return _failed(_bug(error), BnfoldError.exit_code, wants_json)
+
+
+def _discard_stdout() -> None:
+    # Python flushes stdout once more when it exits, and would print a traceback.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bug(error: Exception) -> str:

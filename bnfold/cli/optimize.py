@@ -9,7 +9,7 @@ import click
 
 from bnfold.cli import console
 from bnfold.cli.options import EXIT_CODES, input_options, report_files
-from bnfold.errors import GateFailed, InputError
+from bnfold.errors import EnvironmentUnfit, GateFailed, InputError
 
 _EXAMPLES = """\b
 Examples:
@@ -28,6 +28,7 @@ Examples:
 @click.option("--keep", multiple=True, metavar="GLOB", help="Leave normalizations with such a name alone; repeatable.")
 @click.option("--only", multiple=True, metavar="GLOB", help="Fold only normalizations with such a name; repeatable.")
 @click.option("--force", is_flag=True, help="Take folds that would not pay, too (see BNF020).")
+@click.option("--flush-subnormals", is_flag=True, help="Store folded values that are subnormal as zero (see BNF009).")
 @click.option("--no-batchnorm", is_flag=True, help="Write what stays as Mul and Add, for targets without the operator.")
 @click.option(
     "--freeze-initializers",
@@ -68,8 +69,11 @@ def command(
     from bnfold.report.text import optimize_text
     from bnfold.report.write import write_report
 
-    with console.working(f"folding {model} …", quiet=quiet or as_json):
-        report = pipeline.optimize(model, destination, verify=not no_verify, **options)
+    try:
+        with console.working(f"folding {model} …", quiet=quiet or as_json):
+            report = pipeline.optimize(model, destination, verify=not no_verify, **options)
+    except EnvironmentUnfit as error:
+        raise _advised(error) from error
     for path in reports:
         write_report(report, path)
     if as_json:
@@ -78,6 +82,12 @@ def command(
         text = optimize_text(report, style=console.style(), width=console.width(), verbose=verbose, quiet=quiet)
         console.show(text)
     return 0 if report.ok else GateFailed.exit_code
+
+
+def _advised(error: EnvironmentUnfit) -> EnvironmentUnfit:
+    from bnfold.runtime.session import CannotRun
+
+    return EnvironmentUnfit(f"{error} To fold without running it: --no-verify.") if isinstance(error, CannotRun) else error
 
 
 def _destination(model: Path, output: Path | None, in_place: bool) -> Path:

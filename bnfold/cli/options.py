@@ -15,11 +15,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_CODES = """\b
 Exit codes:
-  0  done
-  1  the verification failed, and nothing was written
-  2  wrong usage, or a model that cannot be read
-  3  this machine cannot do it, such as an onnxruntime too old for the model
-  4  a bug in bnfold"""
+  0    done
+  1    the verification failed, and nothing was written
+  2    wrong usage, or a model that cannot be read
+  3    this machine cannot do it, such as an onnxruntime too old for the model
+  4    a bug in bnfold
+  130  interrupted (Ctrl-C)"""
 
 
 def input_shapes(
@@ -72,8 +73,10 @@ def input_options(command: Command) -> Command:
             metavar="FILE.npz",
             help="Arrays to run on, by input name, instead of random ones.",
         ),
-        click.option("--atol", type=float, callback=tolerance, help="Absolute tolerance. [default: what rounding explains]"),
-        click.option("--rtol", type=float, callback=tolerance, help="Relative tolerance. [default: what rounding explains]"),
+        click.option("--atol", type=float, callback=tolerance, help="Absolute tolerance. [default: by precision]"),
+        click.option(
+            "--rtol", type=float, callback=tolerance, help="Relative tolerance. [default: by precision, 1e-4 for float32]"
+        ),
         click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the random inputs. [default: 0]"),
     )
     for option in reversed(options):

@@ -27,7 +27,8 @@ Examples:
 def command(reference: Path, candidate: Path, as_json: bool, quiet: bool, verbose: bool, **options: Any) -> int:
     """Runs REFERENCE and CANDIDATE on the same inputs and compares every output.
 
-    A difference that rounding explains is fine; anything more fails, with exit code 1.
+    A difference within the tolerance, by default one for the precision of REFERENCE, is fine; anything more fails, with
+    exit code 1.
     """
     console.refuse_both(quiet, verbose)
     from bnfold.report.report import verification_document
@@ -39,6 +40,8 @@ def command(reference: Path, candidate: Path, as_json: bool, quiet: bool, verbos
     if as_json:
         console.show_json(verification_document(str(reference), str(candidate), verification))
     else:
-        text = verify_text(verification, style=console.style(), width=console.width(), verbose=verbose, quiet=quiet)
-        console.show(text)
+        names = (str(reference), str(candidate))
+        console.show(
+            verify_text(*names, verification, style=console.style(), width=console.width(), verbose=verbose, quiet=quiet)
+        )
     return 0 if verification.ok else GateFailed.exit_code

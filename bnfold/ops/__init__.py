@@ -100,7 +100,6 @@ FORWARD: dict[str, Rule] = {
 LINEAR = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 """Operators that take a map for good, rather than handing it on."""
 
-MERGING: dict[str, tuple[Rule, Rule]] = {
-    "BatchNormalization": (batch_normalization.backward, batch_normalization.forward),
-}
-"""Operators that take a map (backward, forward) where nothing better does: they stay themselves."""
+MERGING_BACKWARD: dict[str, Rule] = {"BatchNormalization": batch_normalization.backward}
+MERGING_FORWARD: dict[str, Rule] = {"BatchNormalization": batch_normalization.forward}
+"""Operators that take a map where nothing better does: they stay themselves."""

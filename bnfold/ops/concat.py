@@ -143,16 +143,18 @@ def _slice_bounds(context: Context, node: gs.Node) -> dict[int, tuple[int, int, 
     else:
         given = [each for each in node.inputs[1:] if not each.is_empty()]
         weights = [context.constants.weight(each) for each in given]
-        if len(given) < len(node.inputs) - 1 or any(weight is None for weight in weights):
+        if len(given) < max(2, len(node.inputs) - 1) or any(weight is None for weight in weights):
             return unknown
         lists = [weight.values().tolist() for weight in weights if weight is not None]
     starts, ends = lists[0], lists[1]
+    if starts is None or ends is None:
+        return unknown
     axes = lists[2] if len(lists) > 2 and lists[2] is not None else range(len(starts))
     steps = lists[3] if len(lists) > 3 else [1] * len(starts)
     rank = context.shapes.rank(node.inputs[0])
-    if min(steps) < 1:
+    if any(step < 1 for step in steps):
         return Reason("BNF012", f"{describe(node)} steps backward")
-    if rank is None and min(axes) < 0:
+    if rank is None and any(axis < 0 for axis in axes):
         return Reason("BNF018", f"the rank of what {describe(node)} cuts is not known", "Give the graph's inputs a shape.")
     rows = zip(axes, starts, ends, steps, strict=True)
     return {axis % rank if rank else axis: (start, end, step) for axis, start, end, step in rows}

@@ -19,8 +19,8 @@ import onnx_graphsurgeon as gs
 from bnfold.affine import Affine
 from bnfold.context import Context
 from bnfold.edits import Edit, Map, SetAttribute, SetConstant, Step
-from bnfold.graph import describe
-from bnfold.ops.linear import along, bias_of, bias_values, map_runtime_bias, on_channels, step_of
+from bnfold.graph import describe, optional_input
+from bnfold.ops.linear import along, bias_values, map_runtime_bias, on_channels, step_of
 from bnfold.ops.weight import OperatorWeight, weight_of
 from bnfold.verdict import Reason
 from bnfold.weights import Computed
@@ -75,7 +75,7 @@ def _map_addend(context: Context, node: gs.Node, affine: Affine, elem_type: int)
     # Before opset 7 C had to be of the result's shape unless `broadcast` was set.
     legacy: list[Edit] = [SetAttribute(node, "broadcast", 1)] if view.opset(node) < 7 else []
     unit_beta: list[Edit] = [SetAttribute(node, "beta", 1.0)] if beta != 1.0 else []
-    tensor = bias_of(node, 2) if beta != 0.0 else None
+    tensor = optional_input(node, 2) if beta != 0.0 else None
     if tensor is None and not affine.has_offset:
         return []
     values = bias_values(context, tensor) if tensor is not None else np.zeros(affine.shape)

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 from bnfold.affine import Affine, Float64
 from bnfold.context import Context
 from bnfold.edits import Edit, Map, MapInput, SetConstant, Step
-from bnfold.graph import describe
+from bnfold.graph import describe, optional_input
 from bnfold.ops.weight import dequantized
 from bnfold.verdict import Reason
 from bnfold.weights import Computed
@@ -27,13 +27,6 @@ def on_channels(node: gs.Node, map_: Map, axis: int, channels: int) -> Affine | 
     return map_.affine
 
 
-def bias_of(node: gs.Node, index: int) -> gs.Tensor | None:
-    """The tensor at input `index`; None where it is absent or an empty name."""
-    if len(node.inputs) <= index or node.inputs[index].is_empty():
-        return None
-    return node.inputs[index]
-
-
 def bias_values(context: Context, tensor: gs.Tensor) -> Float64 | Reason:
     """A constant bias in float64, dequantized if need be."""
     producer = context.view.producer(tensor)
@@ -46,7 +39,7 @@ def bias_values(context: Context, tensor: gs.Tensor) -> Float64 | Reason:
 
 def map_bias(context: Context, node: gs.Node, index: int, affine: Affine, elem_type: int) -> list[Edit] | Reason:
     """Edits that replace a per-channel bias `b` of shape (C,) with `affine(b)`; an absent one counts as zero."""
-    tensor = bias_of(node, index)
+    tensor = optional_input(node, index)
     if tensor is None and not affine.has_offset:
         return []
     values = bias_values(context, tensor) if tensor is not None else np.zeros(affine.shape)

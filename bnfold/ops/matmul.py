@@ -96,6 +96,8 @@ def _add_behind(context: Context, node: gs.Node, offset: Computed, made: int, re
         constant = context.constants.weight(readers[0].inputs[place])
         if constant is not None and context.other_readers(result, readers[0]) is None and id(readers[0]) not in context.kept:
             return [SetConstant(readers[0], place, Computed(constant.values() + offset.array, constant.elem_type))]
+    if context.view.opset(node) < 7:
+        return Reason("BNF005", f"{describe(node)} is followed by no bias, and adding one before opset 7 needs other rules")
     if made > read and not context.force:
         found = f"{describe(node)} makes {made} channels of {read}"
         return Reason("BNF020", f"{found}, so adding the offset behind it would cost more than the map", "Use --force.")

@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 
 from bnfold.context import Context
 from bnfold.edits import Edit, Map, SetAttribute, SetConstant, Step
-from bnfold.graph import describe
+from bnfold.graph import describe, optional_input
 from bnfold.verdict import Reason
 from bnfold.weights import FLOAT_TYPES, Computed, round_to
 
@@ -46,18 +46,35 @@ def forward(context: Context, node: gs.Node, index: int, map_: Map) -> Step | Re
 
 
 def _obstacle(context: Context, node: gs.Node, map_: Map) -> Reason | None:
-    if context.view.opset(node) < 11:
-        pads = context.view.attribute(node, "pads") or context.view.attribute(node, "paddings")
-    else:
-        weight = context.constants.weight(node.inputs[1])
-        pads = weight.values().tolist() if weight is not None else None
-    axes_given = len(node.inputs) > 3 and not node.inputs[3].is_empty()
-    if pads is None or axes_given:
+    pads = _pads(context, node)
+    if pads is None:
         return Reason("BNF006", f"which axes {describe(node)} pads is not known")
-    rank = len(pads) // 2
-    if any(axis >= rank or pads[axis] or pads[axis + rank] for axis in map_.axes):
+    if any(axis in pads for axis in map_.axes):
         return Reason("BNF012", f"{describe(node)} pads the axis that it maps")
     return None
+
+
+def _pads(context: Context, node: gs.Node) -> set[int] | None:
+    """The axes that are padded."""
+    view, shapes = context.view, context.shapes
+    if view.opset(node) < 11:
+        pads = view.attribute(node, "pads") or view.attribute(node, "paddings")
+    else:
+        pads = _constant(context, optional_input(node, 1))
+    if pads is None:
+        return None
+    axes, rank = list(range(len(pads) // 2)), shapes.rank(node.inputs[0])
+    if optional_input(node, 3) is not None:  # since opset 18
+        given = _constant(context, optional_input(node, 3))
+        if given is None or rank is None:
+            return None
+        axes = [axis % rank for axis in given]
+    return {axis for place, axis in enumerate(axes) if pads[place] or pads[place + len(axes)]}
+
+
+def _constant(context: Context, tensor: gs.Tensor | None) -> list[int] | None:
+    weight = context.constants.weight(tensor) if tensor is not None else None
+    return weight.values().tolist() if weight is not None else None
 
 
 def _mapped_border(context: Context, node: gs.Node, map_: Map) -> list[Edit] | Reason:
@@ -83,10 +100,11 @@ def _mapped_border(context: Context, node: gs.Node, map_: Map) -> list[Edit] | R
 def _border(context: Context, node: gs.Node) -> float | None:
     if context.view.opset(node) < 11:
         return float(context.view.attribute(node, "value", 0.0))
-    if len(node.inputs) < 3 or node.inputs[2].is_empty():
-        return 0.0
-    weight = context.constants.weight(node.inputs[2])
-    return float(weight.values().ravel()[0]) if weight is not None else None
+    value = optional_input(node, 2)
+    weight = context.constants.weight(value) if value is not None else None
+    if value is None or weight is None:
+        return 0.0 if value is None else None
+    return float(weight.values().ravel()[0])
 
 
 def _mode(context: Context, node: gs.Node) -> bytes:

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 
 from bnfold.context import Context
 from bnfold.edits import Map, Step
-from bnfold.graph import describe
+from bnfold.graph import describe, optional_input
 from bnfold.verdict import Reason
 from bnfold.weights import FLOAT_TYPES
 
@@ -57,7 +57,8 @@ def is_training_dropout(context: Context, node: gs.Node) -> bool:
     view = context.view
     if view.opset(node) < 7:
         return not view.attribute(node, "is_test", 0)
-    if view.opset(node) < 12 or len(node.inputs) < 3 or node.inputs[2].is_empty():
+    training_mode = optional_input(node, 2)
+    if view.opset(node) < 12 or training_mode is None:
         return False
-    mode = context.constants.weight(node.inputs[2])
+    mode = context.constants.weight(training_mode)
     return mode is None or bool(mode.values().any())

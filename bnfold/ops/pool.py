@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 
 from bnfold.context import Context
 from bnfold.edits import Map, Step
-from bnfold.graph import describe
+from bnfold.graph import describe, optional_input
 from bnfold.verdict import Reason
 
 
@@ -77,8 +77,9 @@ def _kept_axes(context: Context, node: gs.Node) -> list[int | None] | Reason:
     if rank is None:
         return Reason("BNF018", f"the rank of what {describe(node)} averages is not known", "Give the graph's inputs a shape.")
     axes = context.view.attribute(node, "axes")
-    if len(node.inputs) > 1 and not node.inputs[1].is_empty():
-        weight = context.constants.weight(node.inputs[1])
+    given = optional_input(node, 1)
+    if given is not None:
+        weight = context.constants.weight(given)
         if weight is None:
             return Reason("BNF006", f"the axes of {describe(node)} are computed at run time")
         axes = weight.values().tolist()

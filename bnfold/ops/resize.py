@@ -17,7 +17,7 @@ import onnx_graphsurgeon as gs
 from bnfold.affine import Affine
 from bnfold.context import Context
 from bnfold.edits import Map, Step
-from bnfold.graph import describe
+from bnfold.graph import describe, optional_input
 from bnfold.verdict import Reason
 
 
@@ -73,10 +73,10 @@ def _keeps(context: Context, node: gs.Node, axis: int) -> bool:
     if axes is not None:
         return rank is not None and axis not in {each % rank for each in axes}
     legacy = context.view.op_type(node) == "Upsample" or context.view.opset(node) < 11
-    place = 1 if legacy else 2
+    given = optional_input(node, 1 if legacy else 2)
     scales = context.view.attribute(node, "scales")
-    if len(node.inputs) > place and not node.inputs[place].is_empty():
-        weight = context.constants.weight(node.inputs[place])
+    if given is not None:
+        weight = context.constants.weight(given)
         if weight is None:
             return False
         scales = weight.values().tolist()

@@ -7,7 +7,6 @@ for a negative factor `q` becomes `2·zero − q`, which is exact where it is st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from bnfold.affine import Float64
 from bnfold.context import Context
 from bnfold.edits import Edit, SetAttribute, SetConstant
-from bnfold.graph import describe
+from bnfold.graph import describe, optional_input
 from bnfold.verdict import Reason
 from bnfold.weights import Computed, Scaled, Weight
 
@@ -61,6 +60,7 @@ class DequantizedWeight:
         axis: the axis of the integers that a scale per channel lies on.
         perm: how a Transpose behind it permutes the axes; in order where there is none.
         opset: the opset in force; a scale per channel needs 13.
+        elem_type: the type of what it makes.
     """
 
     node: gs.Node
@@ -70,14 +70,11 @@ class DequantizedWeight:
     axis: int
     perm: tuple[int, ...]
     opset: int
+    elem_type: int
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.integers.shape[axis] for axis in self.perm)
-
-    @property
-    def elem_type(self) -> int:
-        return self.scale.elem_type
 
     def values(self) -> Float64:
         """`(q − zero)·scale` in float64."""
@@ -101,7 +98,7 @@ class DequantizedWeight:
             return integers
         scale = self.scale.values().ravel() * np.where(own == 0, 1.0, np.abs(own)).ravel()
         scale = scale if axes else scale.reshape(self.scale.shape)
-        edits: list[Edit] = [*integers, SetConstant(self.node, 1, Computed(scale, self.elem_type))]
+        edits: list[Edit] = [*integers, SetConstant(self.node, 1, Computed(scale, self.scale.elem_type))]
         if axes and per_tensor:
             edits.append(SetAttribute(self.node, "axis", axes[0]))
             if self.zero is not None:
@@ -137,33 +134,49 @@ OperatorWeight: TypeAlias = PlainWeight | DequantizedWeight
 
 def weight_of(context: Context, node: gs.Node, index: int) -> OperatorWeight | Reason:
     """The weight at input `index`, or why it cannot be changed (BNF004, BNF006, BNF019)."""
-    tensor, reader, perm = node.inputs[index], node, None
-    producer = context.view.producer(tensor)
-    if producer is not None and context.view.op_type(producer) == "Transpose" and not context.constants.is_constant(tensor):
-        shared = context.other_readers(tensor, reader)
-        if shared is not None:
-            return shared
-        perm, reader, tensor = context.view.attribute(producer, "perm"), producer, producer.inputs[0]
-        producer = context.view.producer(tensor)
-    if producer is None or context.view.op_type(producer) != "DequantizeLinear":
-        weight = context.float_weight(node.inputs[index])
+    view, tensor = context.view, node.inputs[index]
+    producer = view.producer(tensor)
+    if (
+        producer is None
+        or context.constants.is_constant(tensor)
+        or view.op_type(producer) not in ("DequantizeLinear", "Transpose")
+    ):
+        weight = context.float_weight(tensor)
         return weight if isinstance(weight, Reason) else PlainWeight(node, index, weight)
-    return context.other_readers(tensor, reader) or dequantized(context, producer, perm)
+    shared = context.other_readers(tensor, node)
+    if shared is not None or view.op_type(producer) == "DequantizeLinear":
+        return shared or dequantized(context, producer)
+    source = producer.inputs[0]
+    behind = view.producer(source)
+    if behind is None or view.op_type(behind) != "DequantizeLinear":
+        return Reason("BNF006", f"`{tensor.name}` is not a constant: {describe(producer)} computes it")
+    return context.other_readers(source, producer) or dequantized(context, behind, producer)
 
 
-def dequantized(context: Context, node: gs.Node, perm: Sequence[int] | None = None) -> DequantizedWeight | Reason:
-    """What a DequantizeLinear of constants makes, transposed by `perm` where it is given, or why it is not one."""
+def dequantized(context: Context, node: gs.Node, transpose: gs.Node | None = None) -> DequantizedWeight | Reason:
+    """What a DequantizeLinear of constants makes, behind a Transpose where one is given, or why it is not one."""
     view, constants = context.view, context.constants
-    scale = context.float_weight(node.inputs[1])
+    for each in (node, transpose):
+        reference = view.attribute_reference(each) if each is not None else ""
+        if reference:
+            return Reason("BNF006", f"attribute `{reference}` of {describe(node)} is set by the function's caller")
+    if len(node.inputs) < 2:
+        return Reason("BNF006", f"{describe(node)} has no scale")
+    scale, zero_point = context.float_weight(node.inputs[1]), optional_input(node, 2)
     integers = constants.weight(node.inputs[0])
-    has_zero = len(node.inputs) > 2 and not node.inputs[2].is_empty()
-    zero = constants.weight(node.inputs[2]) if has_zero else None
+    zero = constants.weight(zero_point) if zero_point is not None else None
     if isinstance(scale, Reason):
         return scale
-    if integers is None or (has_zero and zero is None):
+    if integers is None or (zero_point is not None and zero is None):
         return Reason("BNF013", f"{describe(node)} dequantizes a value that is computed at run time")
     if len(scale.shape) > 1 or view.attribute(node, "block_size", 0):
         return Reason("BNF019", f"{describe(node)} has one scale per block")
     rank = len(integers.shape)
+    perm = tuple(range(rank))
+    if transpose is not None:
+        perm = tuple(view.attribute(transpose, "perm") or reversed(perm))
+    if sorted(perm) != list(range(rank)):
+        return Reason("BNF012", f"the permutation of a Transpose behind {describe(node)} does not fit its {rank} axes")
     axis = int(view.attribute(node, "axis", 1)) % max(1, rank)
-    return DequantizedWeight(node, integers, scale, zero, axis, tuple(perm or range(rank)), view.opset(node))
+    elem_type = int(view.attribute(node, "output_dtype", 0)) or scale.elem_type
+    return DequantizedWeight(node, integers, scale, zero, axis, perm, view.opset(node), elem_type)

@@ -17,8 +17,10 @@ from bnfold.verdict import Fold, Note, Plan, Refusal
 if TYPE_CHECKING:
     from bnfold.runtime.verify import OutputComparison, Verification
 
+_CLASSIFIED = 2  # the rank of an output [N, K]
 NOTHING_TO_FOLD = "nothing: the model holds no normalization. It is folded already, or never had one."
 _SENTENCES_PER_CODE = 3
+_TOTALLED = frozenset({"BNF009"})  # each sentence has another number in it; what counts is how many normalizations there are
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,11 @@ def refusal_groups(refusals: Iterable[Refusal]) -> list[Group]:
 
 def note_groups(notes: Iterable[Note]) -> list[Group]:
     """The notes by code, the most frequent first."""
-    return _groups([_Row(note.code, note.sentence, note.node) for note in notes])
+    rows = {}
+    for note in notes:
+        row = _Row(note.code, note.sentence, note.node)
+        rows[row[::2] if row.code in _TOTALLED else id(note)] = row
+    return _groups(list(rows.values()))
 
 
 def is_warning(code: str) -> bool:
@@ -68,7 +74,7 @@ def _groups(rows: Sequence[_Row]) -> list[Group]:
     for code in dict.fromkeys(row.code for row in rows):
         members = [row for row in rows if row.code == code]
         kinds = dict.fromkeys(_nameless(row.sentence) for row in members)
-        if len(kinds) > _SENTENCES_PER_CODE:
+        if len(kinds) > (1 if code in _TOTALLED else _SENTENCES_PER_CODE):
             groups.append(_group(members, CODES[code].title))
         else:
             groups += [_group([row for row in members if _nameless(row.sentence) == kind], kind) for kind in kinds]
@@ -158,17 +164,37 @@ def difference(row: OutputComparison) -> str:
         return "not comparable"
     words = ["identical"]
     if worst.max_abs_diff != 0:
-        words = [f"max |Δ| {worst.max_abs_diff:.1e} on values up to {worst.reference_max:.3g}"]
-        words += [f"relative {worst.relative:.1e}"] if math.isfinite(worst.relative) else []
+        words = [f"max |Δ| {worst.max_abs_diff:.2e}", f"allowed {worst.allowed:.2e}", f"values to {worst.reference_max:.3g}"]
         words += [f"SQNR {worst.sqnr_db:.0f} dB"] if math.isfinite(worst.sqnr_db) else []
-    return " · ".join([*words, *argmax(worst.argmax_changed, worst.argmax_total)])
+    return " · ".join([*words, *argmax([row])])
 
 
-def argmax(changed: int, total: int) -> list[str]:
-    """Whether decisions changed, in words; nothing where there are none."""
+COLUMNS = ("max |Δ|", "allowed", "values to", "SQNR")
+"""The titles of `measured`."""
+
+
+def measured(row: OutputComparison) -> tuple[str, str, str, str]:
+    """What was measured on one output, as cells of a table."""
+    worst = row.worst
+    if math.isnan(worst.max_abs_diff):
+        return ("–", "–", "–", "–")
+    sqnr = f"{worst.sqnr_db:.0f} dB" if math.isfinite(worst.sqnr_db) else "–"
+    differs = "identical" if worst.max_abs_diff == 0 else f"{worst.max_abs_diff:.2e}"
+    return (differs, f"{worst.allowed:.2e}", f"{worst.reference_max:.3g}", sqnr)
+
+
+def argmax(rows: Iterable[OutputComparison]) -> list[str]:
+    """Whether decisions changed, in words; nothing where there are none: only an output [N, K] decides between K classes."""
+    deciding = [row.worst for row in rows if len(row.worst.shape) == _CLASSIFIED]
+    changed, total = sum(worst.argmax_changed for worst in deciding), sum(worst.argmax_total for worst in deciding)
     if not total:
         return []
     return [f"argmax changed on {changed} of {total}" if changed else f"argmax unchanged on {total} of {total}"]
+
+
+def remarks(verification: Verification) -> list[Note]:
+    """The notes that are not told among the failures."""
+    return [note for note in verification.notes if note.sentence not in verification.failures]
 
 
 def worst_by_output(verification: Verification) -> list[OutputComparison]:

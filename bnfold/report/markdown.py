@@ -51,7 +51,7 @@ def _verification(report: Report) -> list[str]:
     ]
     lines = ["", "## Verification", "", *_table(("output", "optimizations", "input", "difference", ""), rows)]
     lines += ["", *(f"* {_text(failure)}" for failure in verification.failures)] if verification.failures else []
-    return lines + _findings("Remarks on the verification", figures.note_groups(verification.notes))
+    return lines + _findings("Remarks on the verification", figures.note_groups(figures.remarks(verification)))
 
 
 def _findings(heading: str, groups: Sequence[figures.Group]) -> list[str]:

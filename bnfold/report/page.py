@@ -57,7 +57,7 @@ class Page:
     def wrap(self, text: str, first: str, later: str) -> list[str]:
         """The lines of `text`, at least one, after the indents `first` and `later`. Names are never broken.
 
-        Parts between ` · ` stay together, each with the dot that follows it.
+        Parts between ` · ` stay together; a dot at which a line ends is left out.
         """
         parts = clean(text).split(_SEPARATOR)
         tied = [part.replace(" ", TIED) if len(part) <= _TIED_PART else part for part in parts]
@@ -70,4 +70,5 @@ class Page:
             break_on_hyphens=False,
             replace_whitespace=False,
         )
-        return [line.replace(TIED, " ") for line in wrapped] or [first]
+        lines = [line.removesuffix(f"{TIED}·") if len(parts) > 1 else line for line in wrapped]
+        return [line.replace(TIED, " ") for line in lines] or [first]

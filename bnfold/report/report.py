@@ -66,6 +66,7 @@ class Report:
         elapsed_s: seconds from opening the source to having written the destination.
         written: whether `destination` now holds the result.
         identical: whether the result is the source, byte for byte, because nothing folded.
+        data_files: files written beside `destination` that hold its external data; they must travel with it.
     """
 
     source: ModelFacts
@@ -76,6 +77,7 @@ class Report:
     elapsed_s: float
     written: bool
     identical: bool
+    data_files: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -102,6 +104,7 @@ class Report:
             size_after_bytes=self.size_after_bytes,
             written=self.written,
             identical=self.identical,
+            data_files=list(self.data_files),
             folded=len(self.plan.folds),
             kept=len(self.plan.refusals),
             plan=self.plan.to_dict(),

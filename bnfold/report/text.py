@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 from bnfold.codes import LEVELS, Code
 from bnfold.report import figures
 from bnfold.report.figures import Group
-from bnfold.report.page import INDENT, LABEL, TIED, Page, Style, clean, plain
+from bnfold.report.page import INDENT, LABEL, TIED, Page, Role, Style, clean, plain
 from bnfold.report.report import Inspection, ModelFacts, Report
 from bnfold.verdict import Fold, Normalization, Note, Plan, Verdict
 
 if TYPE_CHECKING:
-    from bnfold.runtime.verify import Verification
+    from bnfold.runtime.verify import OutputComparison, Verification
 
 _NAMES_SHOWN = 4
 _ROWS_SHOWN = 4
-_VERDICTS_SHOWN = 12
+_WIDEST_NAME = 40
 _GROUP_COLUMN = len("   4   BNF004  ")
 
 
@@ -36,7 +36,7 @@ def optimize_text(report: Report, *, style: Style = plain, width: int = 100, ver
     lines += _folded(page, report, verbose)
     lines += _notes(page, report.plan.all_notes, verbose)
     if report.verification is not None:
-        lines += _verification(page, report.verification, verbose)
+        lines += _remarks(page, report.verification, verbose) + _verification(page, report.verification, verbose)
     elif report.written and not report.identical:
         lines += page.entry("verified", "no, as asked (--no-verify)", "warn")
     return "\n".join(lines + _outcome(page, report))
@@ -49,8 +49,7 @@ def inspect_text(inspection: Inspection, *, style: Style = plain, width: int = 1
     lines = [_header(page, facts), ""]
     if not plan.verdicts:
         return "\n".join(lines + page.entry("folds", figures.NOTHING_TO_FOLD) + _notes(page, plan.notes, verbose))
-    listed = verbose or len(plan.verdicts) <= _VERDICTS_SHOWN
-    if listed:
+    if verbose:
         lines += _verdicts(page, plan.verdicts)
     total = f"{figures.count(len(plan.verdicts), 'normalization')}: {len(plan.folds)} fold, {len(plan.refusals)} stay"
     lines += [" " * INDENT + style(total, "strong"), ""]
@@ -61,17 +60,26 @@ def inspect_text(inspection: Inspection, *, style: Style = plain, width: int = 1
     else:
         lines += _groups(page, "stays", figures.refusal_groups(plan.refusals), verbose)
     lines += _notes(page, plan.all_notes, verbose)
-    return "\n".join(lines + _hints(page, plan, listed))
+    return "\n".join(lines + _hints(page, plan, verbose))
 
 
 def verify_text(
-    verification: Verification, *, style: Style = plain, width: int = 100, verbose: bool = False, quiet: bool = False
+    reference: str,
+    candidate: str,
+    verification: Verification,
+    *,
+    style: Style = plain,
+    width: int = 100,
+    verbose: bool = False,
+    quiet: bool = False,
 ) -> str:
     """The screen of `bnfold verify`; with `quiet` only what is wrong."""
     page = Page(style, width)
+    header = f"{style(clean(candidate), 'strong')}   against {clean(reference)}"
     if quiet and verification.ok:
-        return "\n".join(_notes(page, _warnings(verification.notes), verbose))
-    return "\n".join(_verification(page, verification, verbose))
+        problems = _notes(page, _warnings(verification.notes), verbose)
+        return "\n".join([header, *problems]) if problems else ""
+    return "\n".join([header, "", *_remarks(page, verification, verbose), *_verification(page, verification, verbose)])
 
 
 def explain_text(code: Code, *, style: Style = plain, width: int = 100) -> str:
@@ -103,27 +111,32 @@ def _operators(page: Page, plan: Plan) -> list[str]:
 
 
 def _verdicts(page: Page, verdicts: Sequence[Verdict]) -> list[str]:
-    lines = []
+    lines: list[str] = []
+    label: str
+    role: Role
     for verdict in verdicts:
+        name, around = verdict.normalization.name, _around(verdict.normalization)
         if isinstance(verdict, Fold):
-            lines += page.entry("folds", _described(verdict.normalization), "good")
-            told = [f"into {', '.join(verdict.into)}"]
+            label, role = "folds", "good"
+            told = [f"{name}   into {', '.join(verdict.into)}", around]
         else:
-            lines += page.entry("stays", _described(verdict.normalization), "warn")
-            told = [f"{verdict.code}  {verdict.sentence}", verdict.remedy]
+            label, role = "stays", "warn"
+            told = [f"{name}   {verdict.code}  {verdict.sentence}", around, *filter(None, [verdict.remedy])]
         told += [f"{note.code}  {note.sentence}" for note in verdict.notes]
-        for text in filter(None, told):
+        whole = page.entry(label, "   ".join(told), role)  # on one line, if it fits, for grep
+        lines += whole if len(whole) == 1 else page.entry(label, told[0], role)
+        for text in told[1:] if len(whole) > 1 else ():
             lines += page.entry("", text)
     return [*lines, ""] if lines else []
 
 
-def _described(normalization: Normalization) -> str:
+def _around(normalization: Normalization) -> str:
     around = f"{normalization.producer or 'graph input'} → {', '.join(normalization.readers) or 'no reader'}"
     facts = [] if normalization.op_type == "BatchNormalization" else [normalization.op_type]
     facts += [] if normalization.channels is None else [figures.count(normalization.channels, "channel")]
     facts += [] if normalization.epsilon is None else [f"epsilon {normalization.epsilon:.3g}"]
     facts += [f"in {normalization.scope}"] if normalization.scope else []
-    return f"{normalization.name}   {around}" + (f"   ({', '.join(facts)})" if facts else "")
+    return around + (f"   ({', '.join(facts)})" if facts else "")
 
 
 def _folded(page: Page, report: Report, verbose: bool) -> list[str]:
@@ -183,6 +196,7 @@ def _problems(page: Page, report: Report) -> list[str]:
         return lines
     if report.verification.ok:
         return lines + _notes(page, _warnings(report.verification.notes), False)
+    lines += _remarks(page, report.verification, False)
     return lines + _verification(page, report.verification, False) + _outcome(page, report)
 
 
@@ -192,24 +206,37 @@ def _verification(page: Page, verification: Verification, verbose: bool) -> list
     for text in [*_some(verification.failures, shown), *_measured(verification, shown)]:
         label = ("verified" if verification.ok else "FAILED") if not lines else ""
         lines += page.entry(label, text, "good" if verification.ok else "bad")
-    return lines + _notes(page, verification.notes, verbose)
+    return lines
+
+
+def _remarks(page: Page, verification: Verification, verbose: bool) -> list[str]:
+    return _notes(page, figures.remarks(verification), verbose)
 
 
 def _measured(verification: Verification, shown: int | None) -> list[str]:
-    """One line for one output; otherwise what they have in common, then the worst ones, or with `shown` None all rows."""
+    """One line for one output; otherwise what they have in common and a table of the worst, or with `shown` None of all."""
     rows = figures.worst_by_output(verification)
     on_inputs = f"on {figures.count(verification.feeds, 'input')}"
     if not rows:
         return [] if verification.failures else [f"nothing to compare {on_inputs}"]
-    if shown is None:
-        return [
-            f"`{row.output}` (optimizations {row.level}, input {row.feed})   {figures.difference(row)}"
-            for row in verification.outputs
-        ]
-    if len(rows) == 1:
+    if shown is not None and len(rows) == 1:
         return [f"{figures.difference(rows[0])} · {on_inputs}"]
-    common = [f"{len(rows)} outputs {on_inputs}", *figures.argmax(verification.argmax_changed, verification.argmax_total)]
-    return [" · ".join(common), *_some([f"`{row.output}`   {figures.difference(row)}" for row in rows], shown)]
+    decided = figures.argmax(row for row in verification.outputs if row.level == "disabled")
+    common = " · ".join([f"{figures.count(len(rows), 'output')} {on_inputs}", *decided])
+    if shown is None:
+        where = [f"{row.level}, {row.feed}" for row in verification.outputs]
+        return [common, *_table(verification.outputs, where)]
+    title, *lines = _table(rows, [""] * len(rows))
+    return [common, title, *_some(lines, shown)]
+
+
+def _table(rows: Sequence[OutputComparison], where: Sequence[str]) -> list[str]:
+    """Aligned columns, titles first; lines may end only before `where`."""
+    column = max(len("output"), *(min(len(clean(row.output)), _WIDEST_NAME) for row in rows))
+    cells = [("output", *figures.COLUMNS), *((clean(row.output), *figures.measured(row)) for row in rows)]
+    lines = [f"{name:{column}}{''.join(f'{cell:>10}' for cell in numbers)}" for name, *numbers in cells]
+    ends = [f"   {at}" if at else "" for at in ("optimizations, input" if any(where) else "", *where)]
+    return [line.replace(" ", TIED) + end for line, end in zip(lines, ends, strict=True)]
 
 
 def _some(texts: Sequence[str], shown: int | None) -> list[str]:
@@ -229,13 +256,13 @@ def _outcome(page: Page, report: Report) -> list[str]:
         return page.entry("wrote", "nothing (dry run)")
     if report.identical:
         return page.entry("wrote", f"{report.destination}, identical to {report.source.path}")
-    written = f"{report.destination}   {figures.resized(report)}"
+    written = f"{' + '.join((report.destination, *report.data_files))}   {figures.resized(report)}"
     return page.entry("wrote", f"{written}   {report.elapsed_s:.1f} s")
 
 
-def _hints(page: Page, plan: Plan, listed: bool) -> list[str]:
+def _hints(page: Page, plan: Plan, verbose: bool) -> list[str]:
     margin = " " * INDENT
     codes = [group.code for group in figures.refusal_groups(plan.refusals)]
     hints = [f"`bnfold explain {codes[0]}` says what can be done about it."] if codes else []
-    hints += [] if listed else ["`-v` lists each normalization with what stands around it."]
+    hints += [] if verbose else ["`-v` lists each normalization with what stands around it."]
     return ["", *(line for hint in hints for line in page.wrap(hint, margin, margin))] if hints else []

@@ -11,10 +11,10 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from bnfold.errors import EnvironmentUnfit, InputError
+from bnfold.errors import InputError
 from bnfold.runtime.compare import FLOAT_NAMES, Comparison, compare_values, leaves
 from bnfold.runtime.feeds import DTYPES, Feed
-from bnfold.runtime.session import RunFailed, Session, Value
+from bnfold.runtime.session import CannotRun, RunFailed, Session, Value
 from bnfold.runtime.source import Source
 from bnfold.verdict import Note
 
@@ -54,13 +54,13 @@ def settle(source: Source, proposals: Iterable[tuple[Feed, ...]], measure: Measu
 
     Raises:
         InputError: the original is invalid, or runs on no proposal.
-        EnvironmentUnfit: onnxruntime cannot load it, or cannot give its outputs back.
+        CannotRun: onnxruntime cannot load it, or cannot give its outputs back.
     """
     for spec in source.outputs:
         if spec.elem_type and spec.elem_type not in DTYPES:
-            raise EnvironmentUnfit(
+            raise CannotRun(
                 f"output `{spec.name}` of {source.label} has type {spec.elem_type}, which onnxruntime cannot hand to "
-                "numpy, so it cannot be compared. Fold without running the model: --no-verify."
+                "numpy, so it cannot be compared."
             )
     session = Session(source, "disabled")
     refusals: list[RunFailed] = []
@@ -87,7 +87,7 @@ def _record(session: Session, source: Source, feeds: tuple[Feed, ...], measure: 
             break
         outputs.append(session.run(feed.values))
     if not _same(outputs[0], session.run(feeds[0].values), measure):
-        sentence = "The original is not deterministic: two runs on the same input differ, so no comparison means anything."
+        sentence = "The original is not deterministic (BNF033): two runs on the same input differ, so no comparison is possible."
         return Baseline(feeds[:1], (outputs[0],), (Note("BNF033", sentence),), (sentence,))
     kept = [
         (feed, values)

@@ -159,11 +159,9 @@ def _compare_numbers(
         problem = f"is NaN or inf in other places than the original's, {places_differ:,} of {reference.size:,} values"
     elif tolerance is None and differing:
         problem = f"has {differing:,} of {reference.size:,} values that are not equal to the original's"
-    elif max_abs_diff > allowed:
-        problem = (
-            f"differs more than rounding can explain: max |Δ| {max_abs_diff:.2g} where {allowed:.2g} is allowed, "
-            f"on values up to {reference_max:.3g}"
-        )
+    elif tolerance is not None and max_abs_diff > allowed:
+        found, limit = _told_apart(max_abs_diff, allowed)
+        problem = f"differs more than {tolerance.words}: max |Δ| {found}, allowed {limit}, on values up to {reference_max:.3g}"
     return Comparison(
         **facts,
         problem=problem,
@@ -200,6 +198,12 @@ def _sqnr_db(size: NDArray[np.float64], delta: NDArray[np.float64]) -> float:
         return -math.inf
     noise = np.linalg.norm(delta / scale)
     return float(20 * math.log10(np.linalg.norm(size / scale) / noise)) if noise else math.inf
+
+
+def _told_apart(one: float, other: float) -> tuple[str, str]:
+    """Two different numbers with three digits, or as many more as it takes to see that they differ."""
+    texts = ((f"{one:.{digits}e}", f"{other:.{digits}e}") for digits in range(2, 17))
+    return next((pair for pair in texts if pair[0] != pair[1]), (repr(one), repr(other)))
 
 
 def _ratio(amount: float, whole: float) -> float:

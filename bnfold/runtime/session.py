@@ -29,7 +29,11 @@ _SILENT = 4  # log severity "fatal"
 _MESSAGE_CHARACTERS = 300
 
 
-class NoKernel(EnvironmentUnfit):
+class CannotRun(EnvironmentUnfit):
+    """The installed onnxruntime cannot load the model, or cannot hand its outputs over; folding needs neither."""
+
+
+class NoKernel(CannotRun):
     """onnxruntime has no implementation of an operator of the model for its types."""
 
 
@@ -49,8 +53,7 @@ class Session:
         level: how much onnxruntime may optimize.
 
     Raises:
-        EnvironmentUnfit: the IR version or an opset is above what the runtime loads (BNF030), or it lacks a kernel
-            (`NoKernel`).
+        CannotRun: the IR version or an opset is above what the runtime loads (BNF030), or it lacks a kernel (`NoKernel`).
         ModelRejected: the model is invalid.
     """
 
@@ -120,22 +123,19 @@ def _opening_error(error: Exception, label: str, version: str) -> BnfoldError:
         return _too_new(label, f"opset {found[1]} of domain {found[2]}", found[3], version)
     if found := re.search(r"Could not find an implementation for (\w+\(\d+\)) node with name '(.*?)'", text):
         what = f"{found[1]}{found[2] and f' `{found[2]}`'} with the types it has in {label}"
-        return NoKernel(f"onnxruntime {version} has no CPU kernel for {what}, so it cannot run the model. {_WITHOUT_RUNNING}")
+        return NoKernel(f"onnxruntime {version} has no CPU kernel for {what}, so it cannot run the model.")
     if found := re.search(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op", text):
         what = f"the operator {found[1]} of {label}"
-        return NoKernel(f"onnxruntime {version} does not know {what}, so it cannot run the model. {_WITHOUT_RUNNING}")
+        return NoKernel(f"onnxruntime {version} does not know {what}, so it cannot run the model.")
     if type(error).__name__ == "NotImplemented":
-        return NoKernel(f"onnxruntime {version} cannot run {label}: {brief(error)} {_WITHOUT_RUNNING}")
+        return NoKernel(f"onnxruntime {version} cannot run {label}: {brief(error)}")
     return ModelRejected(f"onnxruntime {version} does not accept {label}: {brief(error)}")
 
 
-_WITHOUT_RUNNING = "Fold without running the model: --no-verify."
-
-
-def _too_new(label: str, found: str, supported: str, version: str) -> EnvironmentUnfit:
-    return EnvironmentUnfit(
+def _too_new(label: str, found: str, supported: str, version: str) -> CannotRun:
+    return CannotRun(
         f"{label} has {found}, and onnxruntime {version} loads up to {supported} (BNF030). "
-        "Upgrade onnxruntime, export the model with an older version, or fold without running it: --no-verify."
+        "Upgrade onnxruntime, or export the model with an older version."
     )
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from bnfold.errors import InputError
@@ -43,10 +43,12 @@ class Tolerance:
     Attributes:
         atol: in the units of the output.
         rtol: relative to the largest finite magnitude of the reference.
+        words: what it is, as the rest of "differs more than …".
     """
 
     atol: float
     rtol: float
+    words: str = ""
 
 
 DEFAULTS: dict[Precision, Tolerance] = {  # from the finest to the coarsest
@@ -79,7 +81,11 @@ def tolerance_for(dtype: str, inside: Precision, atol: float | None, rtol: float
     elif not (inside == "quantized" and dtype in ("int8", "uint8")):
         return None
     default = DEFAULTS[precision]
-    return Tolerance(default.atol if atol is None else atol, default.rtol if rtol is None else rtol)
+    if atol is None and rtol is None:
+        share = f"{default.rtol:.1e}".replace(".0e", "e")
+        return replace(default, words=f"the tolerance for {precision} ({share} of the largest value)")
+    words = "--atol/--rtol (atol, rtol) allow"
+    return Tolerance(default.atol if atol is None else atol, default.rtol if rtol is None else rtol, words)
 
 
 def check_tolerance(name: str, value: float | None) -> None:

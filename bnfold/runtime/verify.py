@@ -165,6 +165,7 @@ def verify(
             rows += _compare_level(other, level, baseline.feeds, expected, measure)
         except (ModelRejected, NoKernel, RunFailed) as error:
             failures.append(f"The candidate does not run where the original does (optimizations {level}): {error}")
+            break  # the next level would say the same again
     failures += _sentences(rows)
     return Verification(tuple(rows), tuple(failures), tuple(notes), len(baseline.feeds), time.perf_counter() - started)
 
