@@ -1734,6 +1734,27 @@ _group(
         opset=18,
         fill={"p": [1, 1], "a": [1]},
     ),
+    Case(
+        "quantized_axis_of_the_caller",
+        "x[3,4]; q:int8[4,4] s_var[4]",
+        "y = local.block <ax = 0> (x)",
+        "BNF006",
+        functions=(
+            "block <ax> (a) => (y) { w = DequantizeLinear <axis: int = @ax> (q, s_var)  c = MatMul (a, w)  y = BN4 (c) }",
+        ),
+        fill={"q": np.arange(16).reshape(4, 4) - 7},
+    ),
+    Case(
+        "quantized_perm_of_the_caller",
+        "x[3,4]; q:int8[4,4] s_var[]",
+        "y = local.block <pm = [1, 0]> (x)",
+        "BNF006",
+        functions=(
+            "block <pm> (a) => (y) { w = DequantizeLinear (q, s_var)  t = Transpose <perm: ints = @pm> (w)"
+            "  c = MatMul (a, t)  y = BN4 (c) }",
+        ),
+        fill={"q": np.arange(16).reshape(4, 4) - 7},
+    ),
 )
 
 CASES = tuple(_ROWS)
