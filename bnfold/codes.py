@@ -15,7 +15,7 @@ Level: TypeAlias = Literal["refusal", "warning", "error", "info"]
 LEVELS: dict[Level, str] = {
     "refusal": "the normalization stays; the model is as correct as it was",
     "warning": "something in the model or in its file is probably not what you meant",
-    "error": "what you asked for cannot be done or cannot be proved; nothing is written",
+    "error": "the model is not fit for deployment as it is, or what you asked for cannot be proved; `bnfold check` fails",
     "info": "worth knowing, nothing to do",
 }
 
@@ -50,7 +50,7 @@ _ROWS = (
     Code(
         code="BNF001",
         title="normalization in training mode",
-        level="warning",
+        level="error",
         meaning=(
             "The node normalizes with the mean and variance of the batch that it is given instead of the stored ones. "
             "Its output for one sample depends on the other samples, so it is not a fixed affine map and cannot be "
@@ -74,7 +74,7 @@ y = BatchNormalization (c, scale, B, mean, var)""",
     Code(
         code="BNF002",
         title="Dropout in training mode",
-        level="warning",
+        level="error",
         meaning=(
             "A Dropout still zeroes values at random: the tell-tale of an export without `model.eval()`. It is easy to "
             "miss: onnxruntime removes such a Dropout at its default optimization level and keeps it at others, so one "
@@ -91,7 +91,7 @@ y = Dropout (x)""",
     Code(
         code="BNF003",
         title="foldable normalization left in the model",
-        level="warning",
+        level="error",
         meaning="This normalization can be folded and has not been. Every run of the model pays for it.",
         before="""\
 c = Conv (x, W)
@@ -180,7 +180,7 @@ agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) <float[4] scale = {1, 2, 3, 4}> 
     Code(
         code="BNF007",
         title="variance + epsilon ≤ 0, or NaN or inf in the parameters",
-        level="warning",
+        level="error",
         meaning=(
             "The normalization divides by zero, takes the root of a negative number, or has a parameter that is NaN or "
             "inf. At least one channel is NaN or inf for every input already in this model; folding would spread that "
@@ -663,6 +663,26 @@ y = Relu (x)  # runs as written, fails once onnxruntime has optimized it""",
 y = Relu (x)  # runs both ways""",
         remedy="The message holds what onnxruntime said. Another version of onnxruntime may run it; this is its bug.",
         ignore="When your application runs the model at the level that works.",
+    ),
+    Code(
+        code="BNF040",
+        title="the two models do not compute the same",
+        level="error",
+        meaning=(
+            "A verification ran two models on the same inputs, and they differ by more than the rounding of one of them "
+            "explains, or have other inputs or outputs, or one of them does not run. The report says which output, on which "
+            "input, and by how much. `bnfold optimize` writes nothing then."
+        ),
+        before="""\
+y = Conv (x, W)""",
+        after="""\
+y = Conv (x, W, b)  # another model""",
+        remedy=(
+            "If bnfold made the second model, that is a bug in bnfold: please report it with the model. Otherwise look at the "
+            "first output or layer that the report names: a lost bias, another epsilon and statistics of another layer are the "
+            "usual causes."
+        ),
+        ignore="When the two are meant to differ, as after quantization or pruning. Then compare their accuracy.",
     ),
 )
 

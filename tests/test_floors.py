@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bnfold"
 
 FLOORS = (
-    {"affine", "codes", "errors", "verdict"},
+    {"affine", "codes", "errors", "model_files", "verdict"},
     {"constants", "context", "edits", "graph", "model", "shapes", "weights"},
     {"sites"},
     {"ops"},
@@ -24,6 +24,7 @@ FLOORS = (
     {"runtime"},
     {"report"},
     {"pipeline"},
+    {"check", "folder"},
     {"cli", "__main__"},
 )
 """Top-level modules and packages of bnfold, from the ground up. A new one needs a floor here."""

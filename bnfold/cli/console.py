@@ -51,6 +51,12 @@ def show_json(document: dict[str, Any]) -> None:
     click.echo(as_json(document), nl=False)
 
 
+def complain(message: str) -> None:
+    """Prints a problem on stderr, as every error of bnfold looks."""
+    printable = "\n".join(clean(line) for line in message.splitlines())
+    click.echo(f"bnfold: {printable}", err=True)
+
+
 def refuse_both(quiet: bool, verbose: bool) -> None:
     """Raises a usage error for `-q -v`."""
     if quiet and verbose:

@@ -17,10 +17,9 @@ from bnfold import __version__
 from bnfold.cli import console
 from bnfold.cli.options import EXIT_CODES
 from bnfold.errors import BnfoldError, EnvironmentUnfit, InputError
-from bnfold.report.page import clean
 from bnfold.report.report import error_document
 
-_COMMANDS = ("optimize", "inspect", "verify", "explain")
+_COMMANDS = ("optimize", "inspect", "verify", "check", "explain")
 _EXAMPLES = """\b
 Examples:
   bnfold optimize resnet18.onnx    writes resnet18.folded.onnx
@@ -112,8 +111,7 @@ def _bug(error: Exception) -> str:
 
 
 def _failed(message: str, exit_code: int, wants_json: bool) -> int:
-    printable = "\n".join(clean(line) for line in message.splitlines())
-    click.echo(f"bnfold: {printable}", err=True)
+    console.complain(message)
     if wants_json:
         console.show_json(error_document(message, exit_code))
     return exit_code

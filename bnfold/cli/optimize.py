@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bnfold.cli import console
-from bnfold.cli.options import EXIT_CODES, input_options, report_files
+from bnfold.cli.options import EXIT_CODES, input_options, report_option
 from bnfold.errors import EnvironmentUnfit, GateFailed, InputError
 
 _EXAMPLES = """\b
@@ -16,6 +16,7 @@ Examples:
   bnfold optimize model.onnx                      writes model.folded.onnx
   bnfold optimize model.onnx -o small.onnx --report report.md
   bnfold optimize model.onnx --input-shapes x:1,3,224,224
+  bnfold optimize exports/ -o folded/             every model in the folder
   bnfold optimize model.onnx --keep 'backbone.*' --dry-run"""
 
 
@@ -24,6 +25,7 @@ Examples:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write. [default: name.folded.onnx for name.onnx]")
 @click.option("--in-place", is_flag=True, help="Replace MODEL itself, once the result is verified.")
 @click.option("--no-verify", is_flag=True, help="Do not run the two models against each other.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Models of a folder at the same time. [default: 1]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option("--keep", multiple=True, metavar="GLOB", help="Leave normalizations with such a name alone; repeatable.")
 @click.option("--only", multiple=True, metavar="GLOB", help="Fold only normalizations with such a name; repeatable.")
@@ -36,14 +38,7 @@ Examples:
     help="Make constants of the initializers that callers could override (see BNF006).",
 )
 @input_options
-@click.option(
-    "--report",
-    "reports",
-    multiple=True,
-    metavar="FILE",
-    callback=report_files,
-    help="Write the report here too, as .json or .md; repeatable.",
-)
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only problems.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the verdict on every normalization.")
@@ -52,35 +47,66 @@ def command(
     output: Path | None,
     in_place: bool,
     no_verify: bool,
+    jobs: int,
     reports: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
     verbose: bool,
     **options: Any,
 ) -> int:
-    """Folds the batch normalizations of MODEL into the operators around them.
+    """Folds the batch normalizations of MODEL, a file or a folder of them, into the operators around them.
 
     Before the result is written, it is run against MODEL on the same inputs. MODEL itself stays as it is unless you
     say --in-place, and so does every normalization that cannot be folded, with the reason.
     """
     console.refuse_both(quiet, verbose)
+    if model.is_dir():
+        return _folder(model, output, in_place, jobs, reports, as_json, quiet, verify=not no_verify, **options)
     destination = _destination(model, output, in_place)
     from bnfold import pipeline
+    from bnfold.report.renderings import optimize_renderings
     from bnfold.report.text import optimize_text
-    from bnfold.report.write import write_report
+    from bnfold.report.write import write_reports
 
     try:
         with console.working(f"folding {model} …", quiet=quiet or as_json):
             report = pipeline.optimize(model, destination, verify=not no_verify, **options)
     except EnvironmentUnfit as error:
         raise _advised(error) from error
-    for path in reports:
-        write_report(report, path)
+    write_reports(optimize_renderings(report), reports)
     if as_json:
         console.show_json(report.to_dict())
     else:
         text = optimize_text(report, style=console.style(), width=console.width(), verbose=verbose, quiet=quiet)
         console.show(text)
+    return 0 if report.ok else GateFailed.exit_code
+
+
+def _folder(
+    folder: Path,
+    output: Path | None,
+    in_place: bool,
+    jobs: int,
+    reports: tuple[Path, ...],
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    if in_place and output is not None:
+        raise click.UsageError("--in-place and -o exclude each other.")
+    destination = folder if in_place else output or folder.with_name(f"{folder.resolve().name}.folded")
+    from bnfold.folder import optimize_folder
+    from bnfold.report.folder import folder_text
+    from bnfold.report.renderings import folder_renderings
+    from bnfold.report.write import write_reports
+
+    with console.working(f"folding {folder} …", quiet=quiet or as_json):
+        report = optimize_folder(folder, destination, jobs=jobs, **options)
+    write_reports(folder_renderings(report), reports)
+    if as_json:
+        console.show_json(report.to_dict())
+    else:
+        console.show(folder_text(report, style=console.style(), width=console.width(), quiet=quiet))
     return 0 if report.ok else GateFailed.exit_code
 
 

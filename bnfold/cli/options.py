@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from bnfold.report.write import FORMATS
+
+if TYPE_CHECKING:
+    from bnfold.runtime.providers import Target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_CODES = """\b
 Exit codes:
   0    done
-  1    the verification failed, and nothing was written
+  1    a gate failed: a verification, an accuracy, a check; nothing was written
   2    wrong usage, or a model that cannot be read
   3    this machine cannot do it, such as an onnxruntime too old for the model
   4    a bug in bnfold
@@ -57,6 +61,18 @@ def report_files(context: click.Context, parameter: click.Parameter, values: tup
     return paths
 
 
+def report_option(command: Command) -> Command:
+    """Adds `--report`, which gives a command `reports`."""
+    return click.option(
+        "--report",
+        "reports",
+        multiple=True,
+        metavar="FILE",
+        callback=report_files,
+        help=f"Write the report here too, by suffix {', '.join(FORMATS)}; repeatable.",
+    )(command)
+
+
 def input_options(command: Command) -> Command:
     """Adds what decides on which inputs two models are compared, and how closely."""
     options = (
@@ -82,3 +98,81 @@ def input_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def provider_options(command: Command) -> Command:
+    """Adds where models run. The command gets `target`, a `bnfold.runtime.providers.Target`."""
+
+    @functools.wraps(command)
+    def with_target(
+        *arguments: Any, provider: str, provider_settings: dict[str, str], provider_library: tuple[str, Path] | None, **rest: Any
+    ) -> Any:
+        fallback = rest.pop("allow_fallback")
+        return command(*arguments, target=_target(provider, provider_settings, provider_library, fallback), **rest)
+
+    options = (
+        click.option(
+            "--provider",
+            default="cpu",
+            metavar="NAME",
+            help="Run on this execution provider: cpu, cuda, tensorrt, openvino, … [default: cpu]",
+        ),
+        click.option(
+            "--provider-option",
+            "provider_settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            callback=provider_settings,
+            help="An option of the provider, as device_id=1; repeatable.",
+        ),
+        click.option(
+            "--provider-library",
+            metavar="NAME=PATH",
+            callback=provider_library,
+            help="Shared library of a plug-in provider, which --provider NAME then asks for.",
+        ),
+        click.option(
+            "--allow-fallback",
+            is_flag=True,
+            help="Let other providers run what this one does not, and say how much (see BNF031).",
+        ),
+    )
+    wrapped: Any = with_target
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return cast(Command, wrapped)
+
+
+def provider_settings(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Reads `KEY=VALUE`; the first "=" ends the key."""
+    settings: dict[str, str] = {}
+    for value in values:
+        key, equals, setting = value.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE, such as device_id=1.")
+        if key in settings:
+            raise click.BadParameter(f"{key!r} is given twice.")
+        settings[key] = setting
+    return settings
+
+
+def provider_library(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, Path] | None:
+    """Reads `NAME=PATH`."""
+    if value is None:
+        return None
+    name, equals, path = value.partition("=")
+    if not name or not equals or not path:
+        raise click.BadParameter(f"{value!r} is not NAME=PATH, such as mine=./libmine.so.")
+    return name, Path(path)
+
+
+def _target(provider: str, settings: dict[str, str], library: tuple[str, Path] | None, allow_fallback: bool) -> Target:
+    from bnfold.runtime.providers import Target, short_name
+
+    if library is not None and short_name(library[0]) != short_name(provider):
+        raise click.UsageError(f"--provider-library {library[0]}=… is for --provider {library[0]}, and --provider is {provider}.")
+    target = Target(provider, settings, allow_fallback, None if library is None else library[1])
+    if target.is_cpu and (settings or allow_fallback):
+        what = "--provider-option" if settings else "--allow-fallback"
+        raise click.UsageError(f"{what} needs another --provider than cpu.")
+    return target

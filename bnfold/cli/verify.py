@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bnfold.cli import console
-from bnfold.cli.options import EXIT_CODES, input_options
+from bnfold.cli.options import EXIT_CODES, input_options, report_option
 from bnfold.errors import GateFailed
 
 _EXAMPLES = """\b
@@ -21,22 +21,28 @@ Examples:
 @click.argument("reference", type=click.Path(path_type=Path))
 @click.argument("candidate", type=click.Path(path_type=Path))
 @input_options
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only problems.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every output at every optimization level.")
-def command(reference: Path, candidate: Path, as_json: bool, quiet: bool, verbose: bool, **options: Any) -> int:
+def command(
+    reference: Path, candidate: Path, reports: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
+) -> int:
     """Runs REFERENCE and CANDIDATE on the same inputs and compares every output.
 
     A difference within the tolerance, by default one for the precision of REFERENCE, is fine; anything more fails, with
     exit code 1.
     """
     console.refuse_both(quiet, verbose)
+    from bnfold.report.renderings import verify_renderings
     from bnfold.report.report import verification_document
     from bnfold.report.text import verify_text
+    from bnfold.report.write import write_reports
     from bnfold.runtime.verify import verify
 
     with console.working(f"running {reference} and {candidate} …", quiet=quiet or as_json):
         verification = verify(reference, candidate, **options)
+    write_reports(verify_renderings(str(reference), str(candidate), verification), reports)
     if as_json:
         console.show_json(verification_document(str(reference), str(candidate), verification))
     else:

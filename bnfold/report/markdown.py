@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from bnfold import __version__
 from bnfold.report import figures
@@ -10,26 +11,36 @@ from bnfold.report.page import clean
 from bnfold.report.report import Report
 from bnfold.verdict import Fold
 
+if TYPE_CHECKING:
+    from bnfold.runtime.verify import Verification
+
 
 def optimize_markdown(report: Report) -> str:
     """A heading with the outcome, then operators, what stays, remarks, and what was measured."""
     plan = report.plan
     lines = [
-        f"# bnfold: {_code(report.source.path)}",
+        f"# bnfold: {code(report.source.path)}",
         "",
         f"{_outcome(report)} {len(plan.folds)} of {figures.count(len(plan.verdicts), 'normalization')} folded.",
         "",
-        f"* before: {_text(figures.about(report.source))}",
+        f"* before: {text(figures.about(report.source))}",
         *([f"* after: {figures.resized(report)}"] if report.written else []),
         f"* bnfold {__version__}, {report.elapsed_s:.1f} s",
     ]
     if plan.folds:
         operators = figures.changed_operators(plan)
-        lines += ["", "## Operators", "", *_table(("operator", "before", "after"), operators)]
+        lines += ["", "## Operators", "", *table(("operator", "before", "after"), operators)]
     lines += _verification(report)
     lines += _findings("Stays", figures.refusal_groups(plan.refusals))
     lines += _findings("Remarks", figures.note_groups(plan.all_notes))
     return "\n".join(lines + _normalizations(report)) + "\n"
+
+
+def verify_markdown(reference: str, candidate: str, verification: Verification) -> str:
+    """A heading with the outcome, and what was measured."""
+    outcome = "They compute the same." if verification.ok else "They do not compute the same."
+    lines = [f"# bnfold verify: {code(candidate)} against {code(reference)}", "", f"**{outcome}**", *_measured(verification)]
+    return "\n".join(lines) + "\n"
 
 
 def _outcome(report: Report) -> str:
@@ -38,27 +49,28 @@ def _outcome(report: Report) -> str:
     if not report.written or report.destination is None:
         return "**Nothing was written (dry run).**"
     same = ", identical to the original" if report.identical else ""
-    return f"**Wrote {_code(report.destination)}{same}.**"
+    return f"**Wrote {code(report.destination)}{same}.**"
 
 
 def _verification(report: Report) -> list[str]:
-    verification = report.verification
-    if verification is None:
-        return ["", "## Verification", "", "Not done."]
+    return ["", "## Verification", "", "Not done."] if report.verification is None else _measured(report.verification)
+
+
+def _measured(verification: Verification) -> list[str]:
     rows = [
-        (_code(row.output), row.level, row.feed, figures.difference(row), "ok" if row.ok else "**failed**")
+        (code(row.output), row.level, row.feed, figures.difference(row), "ok" if row.ok else "**failed**")
         for row in verification.outputs
     ]
-    lines = ["", "## Verification", "", *_table(("output", "optimizations", "input", "difference", ""), rows)]
-    lines += ["", *(f"* {_text(failure)}" for failure in verification.failures)] if verification.failures else []
+    lines = ["", "## Verification", "", *table(("output", "optimizations", "input", "difference", ""), rows)]
+    lines += ["", *(f"* {text(failure)}" for failure in verification.failures)] if verification.failures else []
     return lines + _findings("Remarks on the verification", figures.note_groups(figures.remarks(verification)))
 
 
 def _findings(heading: str, groups: Sequence[figures.Group]) -> list[str]:
     if not groups:
         return []
-    rows = [(group.count, group.code, _text(". ".join(filter(None, (group.headline, group.remedy))))) for group in groups]
-    return ["", f"## {heading}", "", *_table(("", "code", "what"), rows)]
+    rows = [(group.count, group.code, text(". ".join(filter(None, (group.headline, group.remedy))))) for group in groups]
+    return ["", f"## {heading}", "", *table(("", "code", "what"), rows)]
 
 
 def _normalizations(report: Report) -> list[str]:
@@ -68,13 +80,14 @@ def _normalizations(report: Report) -> list[str]:
     for verdict in report.plan.verdicts:
         told = f"into {', '.join(verdict.into)}" if isinstance(verdict, Fold) else f"{verdict.code}: {verdict.sentence}"
         one = verdict.normalization
-        rows.append((_code(one.name), *map(_text, (one.scope, one.producer, ", ".join(one.readers), told))))
+        rows.append((code(one.name), *map(text, (one.scope, one.producer, ", ".join(one.readers), told))))
     summary = f"<details><summary>Every normalization ({len(rows)})</summary>"
-    table = _table(("normalization", "scope", "reads", "read by", "verdict"), rows)
-    return ["", summary, "", *table, "", "</details>"]
+    rows_table = table(("normalization", "scope", "reads", "read by", "verdict"), rows)
+    return ["", summary, "", *rows_table, "", "</details>"]
 
 
-def _table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table."""
     lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
     return lines + [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows]
 
@@ -83,9 +96,11 @@ def _cell(value: object) -> str:
     return clean(str(value)).replace("|", "\\|")
 
 
-def _code(text: str) -> str:
-    return f"`{clean(text).replace('`', chr(39))}`" if text else ""
+def code(name: str) -> str:
+    """A name in code style."""
+    return f"`{clean(name).replace('`', chr(39))}`" if name else ""
 
 
-def _text(text: str) -> str:
-    return clean(text).replace("<", "&lt;")
+def text(words: str) -> str:
+    """Words that hold no markup."""
+    return clean(words).replace("<", "&lt;")

@@ -50,7 +50,7 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: schema and bnfold version, the facts and the plan."""
-        return _document("", source=asdict(self.facts), plan=self.plan.to_dict())
+        return document("", source=asdict(self.facts), plan=self.plan.to_dict())
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with `schema` and the bnfold version. NaN and inf, which JSON does not have, become None."""
-        return _document(
+        return document(
             self._failure(),
             source=asdict(self.source),
             destination=self.destination,
@@ -116,23 +116,23 @@ class Report:
 def verification_document(reference: str, candidate: str, verification: Verification) -> dict[str, Any]:
     """The JSON document of `bnfold verify`: both paths and the verification."""
     failure = "" if verification.ok else f"{candidate} does not compute what {reference} does: {_findings(verification)}"
-    return _document(failure, reference=reference, candidate=candidate, verification=verification.to_dict())
+    return document(failure, reference=reference, candidate=candidate, verification=verification.to_dict())
 
 
 def error_document(message: str, exit_code: int) -> dict[str, Any]:
     """The JSON document of a command that failed."""
-    return _document(message, exit_code)
+    return document(message, exit_code)
 
 
 def _findings(verification: Verification) -> str:
     return "; ".join(verification.failures) or "the outputs differ"
 
 
-def _document(failure: str, exit_code: int = GateFailed.exit_code, **content: Any) -> dict[str, Any]:
+def document(failure: str, exit_code: int = GateFailed.exit_code, **content: Any) -> dict[str, Any]:
     """What every document starts with, `ok` and `error` among it, and then `content`."""
     error = {"message": failure, "exit_code": exit_code} if failure else None
-    document: dict[str, Any] = _finite({"schema": SCHEMA, "bnfold": __version__, "ok": error is None, "error": error, **content})
-    return document
+    whole: dict[str, Any] = _finite({"schema": SCHEMA, "bnfold": __version__, "ok": error is None, "error": error, **content})
+    return whole
 
 
 def _finite(value: Any) -> Any:

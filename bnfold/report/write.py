@@ -1,15 +1,19 @@
-"""Writes a report to a file in the format that its suffix names."""
+"""Writes a report to files, each in the format that its suffix names."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from bnfold.errors import InputError
-from bnfold.report.markdown import optimize_markdown
-from bnfold.report.report import Report
+
+FORMATS = (".json", ".md", ".xml", ".sarif")
+"""The suffixes that `--report` takes: JSON, Markdown, JUnit, SARIF."""
+
+Renderings: TypeAlias = Mapping[str, Callable[[], str]]
+"""Suffix → what renders the report at hand in that format; for every suffix in `FORMATS`."""
 
 
 def as_json(document: dict[str, Any]) -> str:
@@ -17,22 +21,15 @@ def as_json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
-def _report_json(report: Report) -> str:
-    return as_json(report.to_dict())
-
-
-FORMATS: dict[str, Callable[[Report], str]] = {".json": _report_json, ".md": optimize_markdown}
-"""File suffix → what renders a report for it."""
-
-
-def write_report(report: Report, path: Path) -> None:
-    """Writes `report` to `path`, whose suffix is a key of `FORMATS`.
+def write_reports(renderings: Renderings, paths: Iterable[Path]) -> None:
+    """Writes a report to each of `paths`, whose suffixes are in `FORMATS`.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: a file cannot be written.
     """
-    text = FORMATS[path.suffix](report)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write the report {path}: {error.strerror}. Name another file with --report.") from error
+    for path in paths:
+        text = renderings[path.suffix]()
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write the report {path}: {error.strerror}. Name another file with --report.") from error

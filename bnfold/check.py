@@ -1,0 +1,58 @@
+"""The linter: what is left to fold or to mend in model files. Reads and decides; runs and writes nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from bnfold.codes import CODES
+from bnfold.errors import BnfoldError, InputError
+from bnfold.model_files import model_files
+from bnfold.report.findings import Check, Finding, Unreadable, level_of, plan_findings
+
+ALL = "ALL"
+"""Selects every code, those that only explain why a normalization stays among them."""
+
+
+def check(models: Sequence[str], *, select: Sequence[str] = (), ignore: Sequence[str] = ()) -> Check:
+    """Looks for foldable normalizations and for signs of a model that is not fit for deployment.
+
+    Args:
+        models: files, folders and glob patterns.
+        select: codes, or their beginnings, or "ALL". Without any: the codes of level error and warning. The others only say
+            why a normalization has to stay.
+        ignore: codes or beginnings that are not reported; stronger than `select`.
+
+    Raises:
+        InputError: a name in `models` stands for no file, or a pattern for no code.
+    """
+    chosen = _codes(select, "select") if select else {code for code in CODES if level_of(code) != "note"}
+    chosen -= _codes(ignore, "ignore")
+    files = model_files(models)
+    findings: list[Finding] = []
+    unreadable: list[Unreadable] = []
+    for file in files:
+        try:
+            findings += [one for one in _found(file) if one.code in chosen]
+        except BnfoldError as error:
+            unreadable.append(Unreadable(str(file), str(error), error.exit_code))
+    return Check(tuple(map(str, files)), tuple(findings), tuple(unreadable))
+
+
+def _found(file: Path) -> list[Finding]:
+    from bnfold.pipeline import inspect
+
+    return list(plan_findings(str(file), inspect(file).plan))
+
+
+def _codes(patterns: Sequence[str], option: str) -> set[str]:
+    found: set[str] = set()
+    for pattern in patterns:
+        wanted = pattern.strip().upper()
+        codes = {code for code in CODES if wanted in (ALL, "") or code.startswith(wanted)}
+        if not codes or not wanted:
+            near = difflib.get_close_matches(wanted, CODES, 1)
+            raise InputError(f"--{option} {pattern!r} is no code of bnfold.{f' Did you mean {near[0]}?' if near else ''}")
+        found |= codes
+    return found

@@ -1,0 +1,73 @@
+"""What `bnfold check` prints: one line per finding, GitHub annotations, or Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from bnfold.report import figures
+from bnfold.report import markdown as md
+from bnfold.report.findings import Check, Finding, Level
+from bnfold.report.page import Role, Style, clean, plain
+
+_ROLES: dict[Level, Role] = {"error": "bad", "warning": "warn", "note": "dim"}
+_ANNOTATIONS: dict[Level, str] = {"error": "error", "warning": "warning", "note": "notice"}
+
+
+def check_text(check: Check, *, style: Style = plain) -> str:
+    """`file: node: CODE sentence remedy`, one finding a line so that grep finds it, and a last line with the counts."""
+    lines = []
+    for one in check.findings:
+        where, _, told = line_of(one).partition(one.code)
+        lines.append(f"{style(where, 'strong')}{style(one.code, _ROLES[one.level])}{told}")
+    return "\n".join([*lines, _summary(check, style)])
+
+
+def check_markdown(check: Check) -> str:
+    """A heading with the outcome, and a table of the findings."""
+    lines = ["# bnfold check", "", f"**{_summary(check, plain)}**"]
+    lines += ["", *(f"* {md.text(one.path)}: {md.text(one.message)}" for one in check.unreadable)] if check.unreadable else []
+    if check.findings:
+        rows = [(md.code(one.path), md.code(one.place), one.code, one.level, md.text(_told(one))) for one in check.findings]
+        lines += ["", *md.table(("file", "node", "code", "level", "what"), rows)]
+    return "\n".join(lines) + "\n"
+
+
+def line_of(one: Finding) -> str:
+    """A finding on one line."""
+    place = f"{one.path}: {one.place}: " if one.place else f"{one.path}: "
+    return clean(f"{place}{one.code} {_told(one)}")
+
+
+def check_github(check: Check) -> str:
+    """Workflow commands, which GitHub shows as annotations.
+
+    Source: https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+    """
+    return "\n".join(_annotation(one) for one in check.findings)
+
+
+def _annotation(one: Finding) -> str:
+    message = f"{one.place}: {_told(one)}" if one.place else _told(one)
+    properties = f"file={_escaped(one.path, ':,')},title={_escaped(one.code, ':,')}"
+    return f"::{_ANNOTATIONS[one.level]} {properties}::{_escaped(message)}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    for character in "%\r\n" + more:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def _told(one: Finding) -> str:
+    end = "" if one.sentence.endswith((".", "!", "?")) else "."
+    return f"{one.sentence}{end} {one.remedy}".rstrip()
+
+
+def _summary(check: Check, style: Style) -> str:
+    looked = f"{figures.count(len(check.files), 'file')} checked"
+    levels = Counter(one.level for one in check.findings)
+    told = [figures.count(levels[level], level) for level in _ROLES if levels[level]]
+    told += [f"{figures.count(len(check.unreadable), 'file')} not readable"] if check.unreadable else []
+    if not told:
+        return style(f"Nothing found, {looked}.", "good")
+    return style(f"{', '.join(told)}, {looked}.", "warn" if check.ok else "bad")

@@ -1,0 +1,111 @@
+"""What `--report` writes for each command: one table from suffix to renderer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bnfold.report.findings import Check, Finding, plan_findings
+from bnfold.report.folder import FolderReport, Outcome, folder_markdown
+from bnfold.report.junit import Case, junit_xml
+from bnfold.report.lint import check_markdown, line_of
+from bnfold.report.markdown import optimize_markdown, verify_markdown
+from bnfold.report.report import Report, verification_document
+from bnfold.report.sarif import sarif_document
+from bnfold.report.write import Renderings, as_json
+from bnfold.verdict import Note
+
+if TYPE_CHECKING:
+    from bnfold.runtime.verify import Verification
+
+
+def optimize_renderings(report: Report) -> Renderings:
+    """The report of `bnfold optimize`. What has been folded is no finding; what stays and what failed is."""
+    path = report.source.path
+    return {
+        ".json": lambda: as_json(report.to_dict()),
+        ".md": partial(optimize_markdown, report),
+        ".xml": lambda: junit_xml("bnfold optimize", [_folding(report), *_cases(path, report.verification)]),
+        ".sarif": lambda: as_json(sarif_document(_after(report))),
+    }
+
+
+def folder_renderings(report: FolderReport) -> Renderings:
+    """The report of `bnfold optimize` on a folder."""
+    return {
+        ".json": lambda: as_json(report.to_dict()),
+        ".md": partial(folder_markdown, report),
+        ".xml": lambda: junit_xml("bnfold optimize", [Case("optimize", one.path, one.failure) for one in report.outcomes]),
+        ".sarif": lambda: as_json(sarif_document([one for outcome in report.outcomes for one in _left(outcome)])),
+    }
+
+
+def verify_renderings(reference: str, candidate: str, verification: Verification) -> Renderings:
+    """The report of `bnfold verify`."""
+    return {
+        ".json": lambda: as_json(verification_document(reference, candidate, verification)),
+        ".md": partial(verify_markdown, reference, candidate, verification),
+        ".xml": lambda: junit_xml("bnfold verify", list(_cases(candidate, verification))),
+        ".sarif": lambda: as_json(sarif_document(list(_failures(candidate, verification)))),
+    }
+
+
+def check_renderings(check: Check) -> Renderings:
+    """The report of `bnfold check`."""
+    return {
+        ".json": lambda: as_json(check.to_dict()),
+        ".md": partial(check_markdown, check),
+        ".xml": lambda: junit_xml("bnfold check", list(_files(check))),
+        ".sarif": lambda: as_json(sarif_document(check.findings)),
+    }
+
+
+def _after(report: Report) -> list[Finding]:
+    path = report.source.path
+    left = [one for one in plan_findings(path, report.plan) if one.code != "BNF003" or not report.written]
+    return [*left, *_failures(path, report.verification)]
+
+
+def _left(outcome: Outcome) -> list[Finding]:
+    return [] if outcome.report is None else _after(outcome.report)
+
+
+def _files(check: Check) -> Iterator[Case]:
+    broken = {one.path: one.message for one in check.unreadable}
+    for path in check.files:
+        failed = [line_of(one) for one in check.errors if one.path == path]
+        others = [line_of(one) for one in check.findings if one.path == path and one.level != "error"]
+        yield Case("check", path, broken.get(path, "") or "\n".join(failed), "\n".join(others))
+
+
+def _folding(report: Report) -> Case:
+    told = f"{len(report.plan.folds)} of {len(report.plan.verdicts)} normalizations folded"
+    return Case("fold", report.source.path, output=told, elapsed_s=report.elapsed_s)
+
+
+def _cases(path: str, verification: Verification | None) -> Iterator[Case]:
+    """One case for each output and optimization level, and one for what concerns no single output."""
+    if verification is None:
+        return
+    told: set[str] = set()
+    for row in verification.outputs:
+        failed = [sentence for sentence in verification.failures if f"`{row.output}`" in sentence] if not row.ok else []
+        told.update(failed)
+        yield Case(f"output {row.output}, optimizations {row.level}", path, "\n".join(failed))
+    rest = [sentence for sentence in verification.failures if sentence not in told]
+    yield Case("verification", path, "\n".join(rest), elapsed_s=verification.elapsed_s)
+
+
+def _failures(path: str, verification: Verification | None) -> Iterator[Finding]:
+    if verification is None:
+        return
+    for sentence in verification.failures:
+        yield Finding(path, "BNF040", "", "", sentence)
+    for note in verification.notes:
+        if note.sentence not in verification.failures:
+            yield _note(path, note)
+
+
+def _note(path: str, note: Note) -> Finding:
+    return Finding(path, note.code, note.node, note.scope, note.sentence)
