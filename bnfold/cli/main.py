@@ -16,10 +16,11 @@ import click
 from bnfold import __version__
 from bnfold.cli import console
 from bnfold.cli.options import EXIT_CODES
+from bnfold.cli.settings import DEBUG, options_of, read_settings, variables
 from bnfold.errors import BnfoldError, EnvironmentUnfit, InputError
 from bnfold.report.report import error_document
 
-_COMMANDS = ("optimize", "inspect", "verify", "check", "explain")
+_COMMANDS = ("optimize", "inspect", "verify", "check", "config", "run", "bench", "doctor", "explain")
 _EXAMPLES = """\b
 Examples:
   bnfold optimize resnet18.onnx    writes resnet18.folded.onnx
@@ -43,7 +44,13 @@ class Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = import_module(f"bnfold.cli.{cmd_name}").command
+        for option in options_of(command).values():
+            option.envvar = variables(cmd_name, option)
         return command
+
+    def commands_by_name(self) -> dict[str, click.Command]:
+        """Every command, imported."""
+        return {name: command for name in _COMMANDS if (command := self.get_command(click.Context(self), name))}
 
     def main(self, args: Sequence[str] | None = None, **_: Any) -> NoReturn:  # type: ignore[override]
         """Runs the command line `args`, `sys.argv` by default, and exits."""
@@ -51,7 +58,8 @@ class Commands(click.Group):
         sys.exit(_guarded(lambda: self._run(arguments), wants_json="--json" in arguments))
 
     def _run(self, arguments: list[str]) -> int:
-        with self.make_context("bnfold", list(arguments)) as context:
+        settings = read_settings(self.commands_by_name)
+        with self.make_context("bnfold", list(arguments), default_map=settings.values, obj=settings) as context:
             return self.invoke(context) or 0
 
 
@@ -104,10 +112,10 @@ def _discard_stdout() -> None:
 
 
 def _bug(error: Exception) -> str:
-    if os.environ.get("BNFOLD_DEBUG"):
+    if os.environ.get(DEBUG):
         traceback.print_exception(error)
     what = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"this is a bug in bnfold: {what}. Please report it; BNFOLD_DEBUG=1 prints the traceback."
+    return f"this is a bug in bnfold: {what}. Please report it; {DEBUG}=1 prints the traceback."
 
 
 def _failed(message: str, exit_code: int, wants_json: bool) -> int:

@@ -85,9 +85,14 @@ def input_options(command: Command) -> Command:
         ),
         click.option(
             "--inputs",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            metavar="FILE.npz",
-            help="Arrays to run on, by input name, instead of random ones.",
+            type=click.Path(exists=True, path_type=Path),
+            metavar="PATH",
+            help="Run on these, not on random inputs: a .npz by input name, a .npy, a folder of them, or an ONNX test_data_set.",
+        ),
+        click.option(
+            "--match-statistics",
+            is_flag=True,
+            help="Run also on inputs that look like the training data, found from the statistics that normalizations store.",
         ),
         click.option("--atol", type=float, callback=tolerance, help="Absolute tolerance. [default: by precision]"),
         click.option(

@@ -7,6 +7,7 @@ https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -39,7 +40,7 @@ def sarif_document(findings: Sequence[Finding]) -> dict[str, Any]:
 def _rule(code: Code) -> dict[str, Any]:
     return {
         "id": code.code,
-        "name": code.title.title().replace(" ", "").replace(",", ""),
+        "name": re.sub("[^A-Za-z0-9]", "", code.title.title()),
         "shortDescription": {"text": code.title},
         "fullDescription": {"text": code.meaning},
         "help": {"text": f"{code.remedy}\n\nSafe to ignore? {code.ignore}"},
