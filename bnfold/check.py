@@ -15,7 +15,7 @@ ALL = "ALL"
 """Selects every code, those that only explain why a normalization stays among them."""
 
 
-def check(models: Sequence[str], *, select: Sequence[str] = (), ignore: Sequence[str] = ()) -> Check:
+def check(models: Sequence[str], *, select: Sequence[str] = (), ignore: Sequence[str] = (), fix: bool = False) -> Check:
     """Looks for foldable normalizations and for signs of a model that is not fit for deployment.
 
     Args:
@@ -23,6 +23,7 @@ def check(models: Sequence[str], *, select: Sequence[str] = (), ignore: Sequence
         select: codes, or their beginnings, or "ALL". Without any: the codes of level error and warning. The others only say
             why a normalization has to stay.
         ignore: codes or beginnings that are not reported; stronger than `select`.
+        fix: fold what can be folded in place, once each result is verified, and report what is left.
 
     Raises:
         InputError: a name in `models` stands for no file, or a pattern for no code.
@@ -34,7 +35,7 @@ def check(models: Sequence[str], *, select: Sequence[str] = (), ignore: Sequence
     unreadable: list[Unreadable] = []
     for file in files:
         try:
-            findings += [one for one in _found(file) if one.code in chosen]
+            findings += [one for one in (_fixed(file) if fix else _found(file)) if one.code in chosen]
         except BnfoldError as error:
             unreadable.append(Unreadable(str(file), str(error), error.exit_code))
     return Check(tuple(map(str, files)), tuple(findings), tuple(unreadable))
@@ -44,6 +45,18 @@ def _found(file: Path) -> list[Finding]:
     from bnfold.pipeline import inspect
 
     return list(plan_findings(str(file), inspect(file).plan))
+
+
+def _fixed(file: Path) -> list[Finding]:
+    from bnfold.pipeline import optimize
+
+    before = _found(file)
+    if all(one.code != "BNF003" for one in before):
+        return before
+    report = optimize(file, file)
+    if report.verification is None or report.verification.ok:
+        return _found(file)
+    return [*before, *(Finding(str(file), "BNF040", "", "", sentence) for sentence in report.verification.failures)]
 
 
 def _codes(patterns: Sequence[str], option: str) -> set[str]:

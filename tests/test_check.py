@@ -198,3 +198,25 @@ def test_reports(save: Callable[..., Path], tmp_path: Path) -> None:
     assert run(save(), *(part for path in paths for part in ("--report", path))).exit_code == 1
     assert "| error |" in paths[1].read_text("utf-8")
     assert all("BNF003" in path.read_text("utf-8") for path in paths)
+
+
+def test_fix_folds_in_place(save: Callable[..., Path]) -> None:
+    path, stays = save(), save("stays.onnx", between=("Relu",))
+    before = stays.read_bytes()
+    assert run(path, stays, "--fix").exit_code == 0
+    assert [node.op_type for node in onnx.load(path).graph.node] == ["Conv"]
+    assert stays.read_bytes() == before
+
+
+def test_a_fix_that_fails_its_verification_is_reported(save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    import bnfold.runtime.verify as verify
+
+    def wrong(*_: object, **__: object) -> verify.Verification:
+        return verify.Verification((), ("It differs.",), (), 1, 0.1)
+
+    monkeypatch.setattr(verify, "verify", wrong)
+    path = save()
+    before = path.read_bytes()
+    found = check([str(path)], fix=True)
+    assert [one.code for one in found.findings] == ["BNF003", "BNF040"]
+    assert path.read_bytes() == before

@@ -17,14 +17,14 @@ PACKAGE = ROOT / "bnfold"
 
 FLOORS = (
     {"affine", "codes", "errors", "model_files", "verdict"},
-    {"constants", "context", "edits", "graph", "model", "shapes", "weights"},
+    {"constants", "context", "data", "edits", "graph", "model", "shapes", "weights"},
     {"sites"},
     {"ops"},
     {"apply", "commit", "placement", "planner", "route"},
     {"runtime"},
     {"report"},
     {"pipeline"},
-    {"check", "folder"},
+    {"check", "folder", "testing"},
     {"cli", "__main__"},
 )
 """Top-level modules and packages of bnfold, from the ground up. A new one needs a floor here."""

@@ -26,6 +26,7 @@ Format = Literal["text", "json", "github", "sarif", "junit"]
     "--select", multiple=True, metavar="CODES", help="Report these codes, as BNF001,BNF02 or ALL. [default: errors, warnings]"
 )
 @click.option("--ignore", multiple=True, metavar="CODES", help="Do not report these codes; repeatable, or separated by commas.")
+@click.option("--fix", is_flag=True, help="Fold in place what can be folded, verified, and report what is left.")
 @click.option(
     "--format",
     "output_format",
@@ -39,12 +40,13 @@ def command(
     models: tuple[str, ...],
     select: tuple[str, ...],
     ignore: tuple[str, ...],
+    fix: bool,
     output_format: Format,
     reports: tuple[Path, ...],
     quiet: bool,
 ) -> int:
     """Looks into each MODEL (files, folders, glob patterns) for normalizations that could be folded, and for signs that the
-    model was not exported for inference. Nothing is run and nothing is changed.
+    model was not exported for inference. Without --fix nothing is run and nothing is changed.
 
     Fails with exit code 1 when a foldable normalization or another error is left; warnings alone do not fail.
     """
@@ -54,7 +56,7 @@ def command(
     from bnfold.report.write import write_reports
 
     with console.working(f"checking {', '.join(models)} …", quiet=quiet or output_format != "text"):
-        found = check(models, select=_split(select), ignore=_split(ignore))
+        found = check(models, select=_split(select), ignore=_split(ignore), fix=fix)
     for broken in found.unreadable:
         console.complain(broken.message)
     write_reports(check_renderings(found), reports)

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from bnfold.report.github import annotation
 from bnfold.report.page import Role, Style, clean, plain
 from bnfold.report.write import as_json
 
@@ -55,6 +56,13 @@ def complain(message: str) -> None:
     """Prints a problem on stderr, as every error of bnfold looks."""
     printable = "\n".join(clean(line) for line in message.splitlines())
     click.echo(f"bnfold: {printable}", err=True)
+    annotate(message)
+
+
+def annotate(message: str, path: str = "") -> None:
+    """In a GitHub workflow, makes a failure an annotation too; elsewhere nothing."""
+    if message and os.environ.get("GITHUB_ACTIONS") == "true":
+        click.echo(annotation("error", message, file=path, title="bnfold"), err=True)
 
 
 def refuse_both(quiet: bool, verbose: bool) -> None:

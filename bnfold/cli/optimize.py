@@ -79,6 +79,7 @@ def command(
     else:
         text = optimize_text(report, style=console.style(), width=console.width(), verbose=verbose, quiet=quiet)
         console.show(text)
+    console.annotate(report.failure, str(model))
     return 0 if report.ok else GateFailed.exit_code
 
 
@@ -107,6 +108,8 @@ def _folder(
         console.show_json(report.to_dict())
     else:
         console.show(folder_text(report, style=console.style(), width=console.width(), quiet=quiet))
+    for outcome in report.failed:
+        console.annotate(outcome.failure, outcome.path)
     return 0 if report.ok else GateFailed.exit_code
 
 

@@ -50,4 +50,5 @@ def command(
         console.show(
             verify_text(*names, verification, style=console.style(), width=console.width(), verbose=verbose, quiet=quiet)
         )
+    console.annotate("; ".join(verification.failures), str(candidate))
     return 0 if verification.ok else GateFailed.exit_code

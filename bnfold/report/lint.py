@@ -7,6 +7,7 @@ from collections import Counter
 from bnfold.report import figures
 from bnfold.report import markdown as md
 from bnfold.report.findings import Check, Finding, Level
+from bnfold.report.github import annotation
 from bnfold.report.page import Role, Style, clean, plain
 
 _ROLES: dict[Level, Role] = {"error": "bad", "warning": "warn", "note": "dim"}
@@ -39,23 +40,13 @@ def line_of(one: Finding) -> str:
 
 
 def check_github(check: Check) -> str:
-    """Workflow commands, which GitHub shows as annotations.
-
-    Source: https://docs.github.com/actions/reference/workflow-commands-for-github-actions
-    """
+    """Workflow commands, which GitHub shows as annotations."""
     return "\n".join(_annotation(one) for one in check.findings)
 
 
 def _annotation(one: Finding) -> str:
     message = f"{one.place}: {_told(one)}" if one.place else _told(one)
-    properties = f"file={_escaped(one.path, ':,')},title={_escaped(one.code, ':,')}"
-    return f"::{_ANNOTATIONS[one.level]} {properties}::{_escaped(message)}"
-
-
-def _escaped(text: str, more: str = "") -> str:
-    for character in "%\r\n" + more:
-        text = text.replace(character, f"%{ord(character):02X}")
-    return text
+    return annotation(_ANNOTATIONS[one.level], message, file=one.path, title=one.code)
 
 
 def _told(one: Finding) -> str:

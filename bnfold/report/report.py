@@ -87,9 +87,11 @@ class Report:
     def raise_for_status(self) -> None:
         """Raises `GateFailed` with the verification's findings unless `ok`."""
         if not self.ok:
-            raise GateFailed(self._failure())
+            raise GateFailed(self.failure)
 
-    def _failure(self) -> str:
+    @property
+    def failure(self) -> str:
+        """What speaks against the result, in one sentence; "" when nothing does."""
         if self.verification is None or self.verification.ok:
             return ""
         what = f"the folded {self.source.path or 'model'} failed its verification, and nothing was written"
@@ -98,7 +100,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with `schema` and the bnfold version. NaN and inf, which JSON does not have, become None."""
         return document(
-            self._failure(),
+            self.failure,
             source=asdict(self.source),
             destination=self.destination,
             size_after_bytes=self.size_after_bytes,
