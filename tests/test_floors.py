@@ -17,14 +17,28 @@ PACKAGE = ROOT / "bnfold"
 
 FLOORS = (
     {"affine", "codes", "errors", "model_files", "verdict"},
-    {"constants", "context", "data", "edits", "graph", "model", "shapes", "weights"},
+    {
+        "constants",
+        "context",
+        "data",
+        "edits",
+        "graph",
+        "inline",
+        "model",
+        "parallel",
+        "positions",
+        "shapes",
+        "stream",
+        "weights",
+        "wire",
+    },
     {"sites"},
     {"ops"},
     {"apply", "commit", "placement", "planner", "route"},
     {"runtime"},
     {"report"},
     {"pipeline"},
-    {"check", "folder", "testing"},
+    {"check", "deploy", "folder", "testing"},
     {"cli", "__main__"},
 )
 """Top-level modules and packages of bnfold, from the ground up. A new one needs a floor here."""
