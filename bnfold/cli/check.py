@@ -23,7 +23,10 @@ Format = Literal["text", "json", "github", "sarif", "junit"]
 @click.command(short_help="Fail where a model holds what could be folded, or is broken.", epilog=f"{_EXAMPLES}\n\n{EXIT_CODES}")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option(
-    "--select", multiple=True, metavar="CODES", help="Report these codes, as BNF001,BNF02 or ALL. [default: errors, warnings]"
+    "--select",
+    multiple=True,
+    metavar="CODES",
+    help="Report these codes, as BNF001,BNF030, their beginnings, or ALL. [default: errors, warnings]",
 )
 @click.option("--ignore", multiple=True, metavar="CODES", help="Do not report these codes; repeatable, or separated by commas.")
 @click.option("--fix", is_flag=True, help="Fold in place what can be folded, verified, and report what is left.")

@@ -20,7 +20,7 @@ from bnfold.cli.settings import DEBUG, options_of, read_settings, variables
 from bnfold.errors import BnfoldError, EnvironmentUnfit, InputError
 from bnfold.report.report import error_document
 
-_COMMANDS = ("optimize", "inspect", "verify", "check", "config", "run", "bench", "doctor", "deploy", "explain")
+_COMMANDS = ("export", "recalibrate", "optimize", "inspect", "verify", "accuracy", "check", "config", "run", "bench", "doctor", "deploy", "explain")
 _EXAMPLES = """\b
 Examples:
   bnfold optimize resnet18.onnx    writes resnet18.folded.onnx

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from bnfold.cli import console
-from bnfold.cli.options import EXIT_CODES, input_options, report_option
+from bnfold.cli.data import data_options
+from bnfold.cli.options import EXIT_CODES, input_options, provider_options, report_option
 from bnfold.errors import EnvironmentUnfit, GateFailed, InputError
 
 _EXAMPLES = """\b
@@ -25,7 +26,7 @@ Examples:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write. [default: name.folded.onnx for name.onnx]")
 @click.option("--in-place", is_flag=True, help="Replace MODEL itself, once the result is verified.")
 @click.option("--no-verify", is_flag=True, help="Do not run the two models against each other.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Models of a folder at the same time. [default: 1]")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Processes, for a folder or for --data. [default: 1]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option("--keep", multiple=True, metavar="GLOB", help="Leave normalizations with such a name alone; repeatable.")
 @click.option("--only", multiple=True, metavar="GLOB", help="Fold only normalizations with such a name; repeatable.")
@@ -38,7 +39,10 @@ Examples:
     help="Make constants of the initializers that callers could override (see BNF006).",
 )
 @input_options
+@data_options(required=False)
+@provider_options
 @report_option
+@click.option("--per-layer", is_flag=True, help="Print what was measured at every layer that was folded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only problems.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the verdict on every normalization.")
@@ -49,6 +53,7 @@ def command(
     no_verify: bool,
     jobs: int,
     reports: tuple[Path, ...],
+    per_layer: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -70,14 +75,16 @@ def command(
 
     try:
         with console.working(f"folding {model} …", quiet=quiet or as_json):
-            report = pipeline.optimize(model, destination, verify=not no_verify, **options)
+            report = pipeline.optimize(model, destination, verify=not no_verify, jobs=jobs, **options)
     except EnvironmentUnfit as error:
         raise _advised(error) from error
     write_reports(optimize_renderings(report), reports)
     if as_json:
         console.show_json(report.to_dict())
     else:
-        text = optimize_text(report, style=console.style(), width=console.width(), verbose=verbose, quiet=quiet)
+        text = optimize_text(
+            report, style=console.style(), width=console.width(), verbose=verbose, quiet=quiet, per_layer=per_layer
+        )
         console.show(text)
     console.annotate(report.failure, str(model))
     return 0 if report.ok else GateFailed.exit_code

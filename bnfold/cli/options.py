@@ -94,9 +94,32 @@ def input_options(command: Command) -> Command:
             is_flag=True,
             help="Run also on inputs that look like the training data, found from the statistics that normalizations store.",
         ),
-        click.option("--atol", type=float, callback=tolerance, help="Absolute tolerance. [default: by precision]"),
         click.option(
-            "--rtol", type=float, callback=tolerance, help="Relative tolerance. [default: by precision, 1e-4 for float32]"
+            "--atol",
+            type=float,
+            callback=tolerance,
+            help="Allow this absolute difference between the two, instead of asking the float64 truth. [default: by precision]",
+        ),
+        click.option(
+            "--rtol",
+            type=float,
+            callback=tolerance,
+            help="Allow a difference relative to the largest value, likewise. [default: by precision, 1e-4 for float32]",
+        ),
+        click.option(
+            "--levels",
+            type=click.Choice(("disabled", "default", "both")),
+            default="both",
+            help="onnxruntime's optimizations to compare under. [default: both]",
+        ),
+        click.option(
+            "--verify-budget",
+            "budget_s",
+            type=float,
+            callback=tolerance,
+            default=30.0,
+            metavar="SECONDS",
+            help="Begin nothing optional after this time; one input is evaluated in float64 in any case. [default: 30]",
         ),
         click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the random inputs. [default: 0]"),
     )
@@ -110,10 +133,10 @@ def provider_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_target(
-        *arguments: Any, provider: str, provider_settings: dict[str, str], provider_library: tuple[str, Path] | None, **rest: Any
+        *arguments: Any, provider: str, provider_option: dict[str, str], provider_library: tuple[str, Path] | None, **rest: Any
     ) -> Any:
         fallback = rest.pop("allow_fallback")
-        return command(*arguments, target=_target(provider, provider_settings, provider_library, fallback), **rest)
+        return command(*arguments, target=_target(provider, provider_option, provider_library, fallback), **rest)
 
     options = (
         click.option(
@@ -124,7 +147,6 @@ def provider_options(command: Command) -> Command:
         ),
         click.option(
             "--provider-option",
-            "provider_settings",
             multiple=True,
             metavar="KEY=VALUE",
             callback=provider_settings,
@@ -146,6 +168,27 @@ def provider_options(command: Command) -> Command:
     for option in reversed(options):
         wrapped = option(wrapped)
     return cast(Command, wrapped)
+
+
+def cross_provider_options(command: Command) -> Command:
+    """Adds `provider_options` and where the reference runs instead.
+
+    The command gets `target`, where the reference runs, and `candidate_target`, None where the candidate runs there too.
+    """
+
+    @functools.wraps(command)
+    def with_targets(*arguments: Any, target: Target, reference_provider: str | None, **rest: Any) -> Any:
+        if reference_provider is None:
+            return command(*arguments, target=target, candidate_target=None, **rest)
+        reference = _target(reference_provider, {}, None, False)
+        return command(*arguments, target=reference, candidate_target=target, **rest)
+
+    wrapped: Any = click.option(
+        "--reference-provider",
+        metavar="NAME",
+        help="Run the reference on this one instead, as cpu beside --provider cuda. [default: as --provider]",
+    )(with_targets)
+    return cast(Command, provider_options(wrapped))
 
 
 def provider_settings(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

@@ -154,7 +154,7 @@ def in_force(name: str, command: click.Command, settings: Settings, parent: clic
     with click.Context(command, info_name=name, parent=parent) as context:
         for key, option in options_of(command).items():
             raw, source = option.consume_value(context, {})
-            value = option.process_value(context, raw)
+            value = None if option.value_is_missing(raw) else option.process_value(context, raw)  # a required flag
             origin = "default"
             if source is click.core.ParameterSource.ENVIRONMENT:
                 origin = next(variable for variable in variables(name, option) if os.environ.get(variable))

@@ -69,7 +69,7 @@ def _providers(page: Page, environment: Environment, verbose: bool) -> list[str]
 
 
 def _told(state: ProviderState) -> str:
-    if not state.loads:
-        return f"compiled in, does not start: {state.missing}"
     where = "compiled in" if state.compiled_in else "plug-in"
+    if not state.loads:
+        return f"{where}, does not start: {state.missing}"
     return " · ".join(["starts", where, *state.devices])

@@ -36,8 +36,10 @@ def provider_lines(placement: Placement, *, style: Style = plain, width: int = 1
 
 
 def provider_facts(placement: Placement) -> str:
-    """The provider with the options that say something about its numbers, in one line."""
+    """The provider with what it says about its numbers, in one line; nothing of the kind is to be said about the CPU."""
     facts = placement.facts()
+    if placement.provider == "CPUExecutionProvider":
+        return placement.provider
     return " · ".join([facts.pop("provider"), *(f"{key} {value}" for key, value in facts.items())])
 
 
@@ -49,8 +51,10 @@ def run_document(model: str, placement: Placement, answers: list[dict[str, Any]]
 
 def summary(value: Any) -> dict[str, Any]:
     """Type, shape and range of one output, JSON-ready; the range of finite numbers only."""
-    if value is None or isinstance(value, list | dict):
-        return {"type": {list: "sequence", dict: "map"}.get(type(value), "absent"), "length": len(value or ())}
+    if value is None:
+        return {"type": "absent", "length": 0}
+    if isinstance(value, list | dict):
+        return {"type": "map" if isinstance(value, dict) else "sequence", "length": len(value)}
     facts: dict[str, Any] = {"type": str(value.dtype), "shape": list(value.shape)}
     if value.dtype.kind not in "fiub" and value.dtype.name != "bfloat16":
         return facts
