@@ -593,19 +593,26 @@ agraph (float[N,4,8,8] x) => (float[N,4,8,8] y) {
         title="the requested provider did not run the model",
         level="error",
         meaning=(
-            "The runtime placed some or all nodes on another execution provider than the one that was asked for. It "
-            "does this silently when a library or a kernel is missing. A result measured that way says nothing about "
-            "the provider."
+            "The execution provider that was asked for is not in the installed onnxruntime, does not start on this machine, "
+            "or did not take every compute node of the model. onnxruntime goes on with the CPU then, with a warning at "
+            "most, and what is measured that way says nothing about the provider. bnfold reads the assignment of nodes "
+            "that onnxruntime 1.24 and later record, and stops with exit code 3; before 1.24 nothing can be proved. Nodes "
+            "that no input value reaches, which compute with sizes and constants only, may run elsewhere: GPU providers "
+            "leave those on the CPU on purpose."
         ),
         before="""\
 y = Conv (x, W)  # asked for CUDAExecutionProvider, ran on CPUExecutionProvider""",
         after="""\
 y = Conv (x, W)  # asked for CUDAExecutionProvider, ran on CUDAExecutionProvider""",
         remedy=(
-            "Install the onnxruntime package built for the device and the versions of its libraries that it needs; "
-            "`onnxruntime.get_available_providers()` lists what the installed one has."
+            "`bnfold doctor` says which providers start here and which library each lacks: install the onnxruntime package "
+            "that is built for the device, or that library. Where operators are listed, the provider has no kernel for "
+            "them: `--allow-fallback` runs them elsewhere, and every report then states the share of nodes per provider."
         ),
-        ignore="Never for a measurement. For a verification, the comparison holds for the provider that did run.",
+        ignore=(
+            "With `--allow-fallback`, where it is a remark: never for a measurement of the provider alone. A verification "
+            "holds for the mixture that did run."
+        ),
     ),
     Code(
         code="BNF032",
@@ -665,6 +672,104 @@ y = Relu (x)  # runs both ways""",
         ignore="When your application runs the model at the level that works.",
     ),
     Code(
+        code="BNF035",
+        title="normalization without usable running statistics",
+        level="error",
+        meaning=(
+            "A PyTorch module holds a batch normalization that keeps no running mean and variance "
+            "(`track_running_stats=False`). In eval mode, too, it normalizes with the statistics of each batch, so there is no "
+            "inference form of it, and the export stops."
+        ),
+        before="""\
+y, new_mean, new_var = BatchNormalization <training_mode = 1> (x, scale, B, mean, var)""",
+        after="""\
+y = BatchNormalization (x, scale, B, mean, var)  # mean and var measured on training data""",
+        remedy=(
+            "Export with `--placeholder-statistics`, which gives the normalization mean 0 and variance 1, and measure its "
+            "statistics on training data with `bnfold recalibrate`. Then it folds like any other."
+        ),
+        ignore="Never: without statistics the result for one sample depends on the samples beside it.",
+    ),
+    Code(
+        code="BNF036",
+        title="statistics of this normalization cannot be measured",
+        level="warning",
+        meaning=(
+            "`bnfold recalibrate` measures a normalization by giving the model's main graph further outputs. It leaves one alone "
+            "that stands in the body of an If, Loop or Scan or in a local function, where nothing can be read from outside, or "
+            "whose statistics are computed or fed by the caller. It stays as it was."
+        ),
+        before="""\
+agraph (float[N,4] x, float[4] running) => (float[N,4] y) {
+  y = BatchNormalization (x, scale, B, running, var)
+}""",
+        after="""\
+agraph (float[N,4] x) => (float[N,4] y) {
+  y = BatchNormalization (x, scale, B, mean, var)
+}""",
+        remedy=(
+            "Export the model without the loop or the branch around it, or inline its functions (`onnx.inliner`), and measure "
+            "then."
+        ),
+        ignore="When its statistics are good as they are.",
+    ),
+    Code(
+        code="BNF035",
+        title="there is no float64 truth to compare with",
+        level="info",
+        meaning=(
+            "A verification evaluates both models in float64 as well, and asks whether the candidate is as close to that truth "
+            "as the original. Here it could not, for the reason that the message gives: an operator that the float64 reference "
+            "does not know, a model too large for memory. The two models were compared with each other instead, within the "
+            "tolerance for their precision, which is much looser."
+        ),
+        before="""\
+y = com.example.Attention (x)  # the reference does not know it""",
+        after="""\
+y = MatMul (p, v)  # written in ONNX operators, it does""",
+        remedy=(
+            "None is needed when the differences shown are small enough for you. A model that is exported without the custom "
+            "operator can be verified more sharply; --atol and --rtol set the tolerance yourself."
+        ),
+        ignore="When the differences that were measured satisfy you.",
+    ),
+    Code(
+        code="BNF036",
+        title="the original itself is inaccurate",
+        level="info",
+        meaning=(
+            "The original's own output is further from what it computes in float64 than its precision explains: something in "
+            "it cancels or overflows. A folded model is not blamed for that: it passes when it is as close to the truth as the "
+            "original, and it is often closer."
+        ),
+        before="""\
+c = Conv (x, W)            # around 1e6, off by 0.06 in float32
+y = BatchNormalization (c) # subtracts a mean of 1e6; what is left is off by 0.06""",
+        after="""\
+y = Conv (x, W, b)  # W and b were computed in float64""",
+        remedy=(
+            "Nothing is wrong with the fold. Where the output matters to that many digits, look for statistics or weights that "
+            "are far larger than what comes out."
+        ),
+        ignore="When the error that the message names is small enough for your purpose.",
+    ),
+    Code(
+        code="BNF037",
+        title="training batches are not mixed",
+        level="warning",
+        meaning=(
+            "The labels say that each batch holds only a few of the classes, as when a folder is read class by class. The "
+            "variance inside such a batch lacks what the classes differ by, so averages over such batches are not the "
+            "statistics of the data, and not those that the network was trained with."
+        ),
+        before="""\
+y = BatchNormalization (x, scale, B, mean, var)  # mean and var averaged over batches of one class""",
+        after="""\
+y = BatchNormalization (x, scale, B, mean, var)  # mean and var averaged over mixed batches""",
+        remedy="Shuffle the data: list the files in random order (format `csv` or `jsonl`), or save a shuffled .npz.",
+        ignore="When the network was trained on such batches, too.",
+    ),
+    Code(
         code="BNF040",
         title="the two models do not compute the same",
         level="error",
@@ -683,6 +788,61 @@ y = Conv (x, W, b)  # another model""",
             "usual causes."
         ),
         ignore="When the two are meant to differ, as after quantization or pruning. Then compare their accuracy.",
+    ),
+    Code(
+        code="BNF050",
+        title="the candidate does not meet a condition on labelled data",
+        level="error",
+        meaning=(
+            "Two models were run on the same labelled samples, and a condition that you stated is not met: more answers changed "
+            "than `--max-flips` allows, or the accuracy is not shown to drop by less than `--max-drop`. The latter is a test of "
+            "non-inferiority: the upper end of a 95 % interval for the drop has to be below the margin. So it fails, too, when "
+            "nothing changed but there are too few samples to say so. `bnfold optimize` writes nothing then."
+        ),
+        before="""\
+y = Conv (x, W)""",
+        after="""\
+y = Conv (x, W, b)  # the model that decides as it should""",
+        remedy=(
+            "The report lists the first answers that changed, with how clear they were. Answers that were nearly ties change "
+            "with any other rounding: `--margin` sets them apart. With too few samples, take as many as the report asks for."
+        ),
+        ignore="When the candidate is meant to differ. Then state the drop that you accept.",
+    ),
+    Code(
+        code="BNF051",
+        title="accuracy is no better than guessing",
+        level="warning",
+        meaning=(
+            "A model is right about as often as one that guesses among its classes: Wilson's lower bound of the accuracy is not "
+            "above 1 / classes. Nearly always the preprocessing is not the one that the model was trained with: pixels from 0 "
+            "to 255 instead of 0 to 1, another mean, BGR for RGB. Milder mistakes of this kind only cost accuracy and are not "
+            "noticed, so compare with the accuracy that was published for the model."
+        ),
+        before="""\
+c = Conv (x, W)  # is fed pixels from 0 to 255""",
+        after="""\
+p = Div (x, q255)
+c = Conv (p, W)""",
+        remedy="State the preprocessing of the training with `--preprocess`, as a preset or as a function of your own.",
+        ignore="When the model is not trained yet.",
+    ),
+    Code(
+        code="BNF052",
+        title="labels look shifted by one",
+        level="warning",
+        meaning=(
+            "The answers of a model agree far better with the labels plus one, or minus one, than with the labels. Data sets "
+            "count classes from 0 or from 1, and models of the TensorFlow family often have a class 0 for the background: 1001 "
+            "outputs for the 1000 classes of ImageNet."
+        ),
+        before="""\
+y = Softmax (x)  # class 0 is the background""",
+        after="""\
+z = Slice (x, q1, q1001, q1)
+y = Softmax (z)""",
+        remedy="Shift the labels in the data, or in a loader of your own: `--data file.py:loader`.",
+        ignore="Hardly ever.",
     ),
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnfold.verdict import Plan
@@ -41,22 +40,17 @@ def assert_folds_equivalently(
     """
     import onnx
 
-    from bnfold.pipeline import fold
+    from bnfold.pipeline import exported, fold
     from bnfold.report.text import verify_text
     from bnfold.runtime.verify import verify
 
-    folded = fold(model, freeze_initializers=freeze_initializers)
+    original = model if isinstance(model, str | os.PathLike | onnx.ModelProto) else exported(model)
+    folded = fold(original, freeze_initializers=freeze_initializers)
     stays = [f"  {one.normalization.name}: {one.code} {one.sentence}" for one in folded.plan.refusals]
     if all_fold and stays:
         raise AssertionError("\n".join([f"{len(stays)} of {len(folded.plan.verdicts)} normalizations stay:", *stays]))
     name = str(model) if isinstance(model, str | os.PathLike) else "model"
-    original: Any = Path(name) if isinstance(model, str | os.PathLike) else model
-    candidate = folded.model
-    if not isinstance(candidate, onnx.ModelProto):
-        import onnx_graphsurgeon as gs
-
-        original, candidate = gs.export_onnx(original), gs.export_onnx(candidate)
-    verification = verify(original, candidate, inputs=feeds, **options)
+    verification = verify(original, folded.model, inputs=feeds, **options)
     if not verification.ok:
         raise AssertionError(verify_text(name, f"{name}, folded", verification))
     return folded.plan

@@ -33,7 +33,7 @@ NOTED = ("BNF002", "BNF009", "BNF016", "BNF017")
 
 
 def test_every_code_has_a_page() -> None:
-    assert list(CODES) == [f"BNF{number:03}" for number in (*range(1, 24), *range(30, 35), 40)]
+    assert list(CODES) == [f"BNF{number:03}" for number in (*range(1, 24), *range(30, 38), 40, *range(50, 53))]
 
 
 @pytest.mark.parametrize("row", CODES.values(), ids=lambda row: row.code)
@@ -106,8 +106,9 @@ def _options() -> set[str]:
     assert isinstance(cli, Group)
     context = Context(cli)
     commands = [cli.get_command(context, name) for name in cli.list_commands(context)]
+    commands += [each for command in commands if isinstance(command, Group) for each in command.commands.values()]
     parameters = [parameter for command in commands if command for parameter in command.params]
-    return {name for each in parameters if isinstance(each, Option) for name in each.opts}
+    return {name for each in parameters if isinstance(each, Option) for name in (*each.opts, *each.secondary_opts)}
 
 
 def _model(text: str) -> onnx.ModelProto:
