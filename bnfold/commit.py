@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,9 @@ from bnfold.graph import View, optional_input
 from bnfold.route import Route
 from bnfold.sites import Site
 from bnfold.weights import Computed, Stored
+
+
+_LARGEST_STORED = 1 << 12  # elements; what is larger is left computed, so that no file grows
 
 
 def commit(context: Context, site: Site, route: Route) -> None:
@@ -112,6 +116,37 @@ def _without_trailing_ones(values: Float64) -> Float64:
     while values.ndim > 1 and values.shape[-1] == 1:
         values = values[..., 0]
     return values
+
+
+def store_type_casts(context: Context) -> None:
+    """Stores the constants that only look computed: PyTorch's exporter writes `CastLike(0, x)`, where x lends its type alone.
+
+    Runtimes take x for an operand, so they neither fold such a constant nor fuse the activation that has it as a bound.
+    """
+    view = context.view
+    for node in list(view.nodes()):
+        if id(node) in context.kept or context.constants.is_plumbing(node):
+            continue
+        for index, tensor in enumerate(node.inputs):
+            if not _lends_a_type(context, tensor):
+                continue
+            weight = context.constants.weight(tensor)
+            if weight is not None and math.prod(weight.shape) <= _LARGEST_STORED:
+                view.set_input(node, index, view.new_constant(weight, tensor.name))
+
+
+def _lends_a_type(context: Context, tensor: gs.Tensor) -> bool:
+    """Whether a constant is computed by way of a CastLike to the type of something that is none."""
+    pending, seen = [tensor], set()
+    while pending:
+        maker = context.view.producer(pending.pop())
+        if maker is None or id(maker) in seen or not context.constants.is_plumbing(maker):
+            continue
+        seen.add(id(maker))
+        if context.view.op_type(maker) == "CastLike" and not context.constants.is_constant(maker.inputs[1]):
+            return True
+        pending += maker.inputs
+    return False
 
 
 def prune(context: Context) -> None:

@@ -16,12 +16,13 @@ from fnmatch import fnmatchcase
 import numpy as np
 import onnx
 
-from bnfold.commit import commit, make_edits, prune, replace_by_primitives
+from bnfold.commit import commit, make_edits, prune, replace_by_primitives, store_type_casts
 from bnfold.context import Context
 from bnfold.graph import View, describe
 from bnfold.ops.passing import is_training_dropout
 from bnfold.placement import Placement, place_constants
 from bnfold.route import Route, find_backward, find_forward
+from bnfold.scan import operators_without_maps
 from bnfold.sites import Site, find_sites, site_map
 from bnfold.verdict import Fold, Note, Plan, Reason, Refusal, Verdict
 from bnfold.weights import FLOAT_TYPES, Computed, Scaled
@@ -66,10 +67,18 @@ def plan_folds(context: Context, choice: Choice | None = None) -> tuple[Plan, li
             refusal = _refusal(site, kept.get(place) or _reason(context, site))
             rewritten = choice.no_batchnorm and id(site.nodes[0]) not in context.kept
             verdicts.append(_without_batchnorm(context, site, refusal) if rewritten else refusal)
+    if folds:
+        store_type_casts(context)
     prune(context)
     notes = (*dropouts, *_copy_notes(context.view), *_pattern_notes(sites, choice))
     placements = list(place_constants(context.view))
     return Plan(tuple(verdicts), before, _count(context.view), notes), placements
+
+
+def plan_by_scan(proto: onnx.ModelProto, choice: Choice) -> Plan | None:
+    """The plan of a model in which a look at its nodes shows that there is nothing to decide; None where it takes a view."""
+    operators = operators_without_maps(proto)
+    return Plan((), operators, operators, tuple(_pattern_notes([], choice))) if operators is not None else None
 
 
 def _fold_all(context: Context, sites: list[Site], kept: set[int]) -> dict[int, Fold]:
