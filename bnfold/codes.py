@@ -564,6 +564,64 @@ y = BatchNormalization (c, scale, B, mean, var)  # --keep y""",
         ignore="When the same pattern is used for several models.",
     ),
     Code(
+        code="BNF024",
+        title="normalization without usable running statistics",
+        level="error",
+        meaning=(
+            "A PyTorch module holds a batch normalization that keeps no running mean and variance "
+            "(`track_running_stats=False`). In eval mode, too, it normalizes with the statistics of each batch, so there is no "
+            "inference form of it, and the export stops."
+        ),
+        before="""\
+y, new_mean, new_var = BatchNormalization <training_mode = 1> (x, scale, B, mean, var)""",
+        after="""\
+y = BatchNormalization (x, scale, B, mean, var)  # mean and var measured on training data""",
+        remedy=(
+            "Export with `--placeholder-statistics`, which gives the normalization mean 0 and variance 1, and measure its "
+            "statistics on training data with `bnfold recalibrate`. Then it folds like any other."
+        ),
+        ignore="Never: without statistics the result for one sample depends on the samples beside it.",
+    ),
+    Code(
+        code="BNF025",
+        title="statistics of this normalization cannot be measured",
+        level="warning",
+        meaning=(
+            "`bnfold recalibrate` measures a normalization by giving the model's main graph further outputs. It leaves one alone "
+            "that stands in the body of an If, Loop or Scan or in a local function, where nothing can be read from outside, or "
+            "whose statistics are computed or fed by the caller. It stays as it was."
+        ),
+        before="""\
+agraph (float[N,4] x, float[4] running) => (float[N,4] y) {
+  y = BatchNormalization (x, scale, B, running, var)
+}""",
+        after="""\
+agraph (float[N,4] x) => (float[N,4] y) {
+  y = BatchNormalization (x, scale, B, mean, var)
+}""",
+        remedy=(
+            "Export the model without the loop or the branch around it, or inline its functions (`onnx.inliner`), and measure "
+            "then."
+        ),
+        ignore="When its statistics are good as they are.",
+    ),
+    Code(
+        code="BNF026",
+        title="training batches are not mixed",
+        level="warning",
+        meaning=(
+            "The labels say that each batch holds only a few of the classes, as when a folder is read class by class. The "
+            "variance inside such a batch lacks what the classes differ by, so averages over such batches are not the "
+            "statistics of the data, and not those that the network was trained with."
+        ),
+        before="""\
+y = BatchNormalization (x, scale, B, mean, var)  # mean and var averaged over batches of one class""",
+        after="""\
+y = BatchNormalization (x, scale, B, mean, var)  # mean and var averaged over mixed batches""",
+        remedy="Shuffle the data: list the files in random order (format `csv` or `jsonl`), or save a shuffled .npz.",
+        ignore="When the network was trained on such batches, too.",
+    ),
+    Code(
         code="BNF030",
         title="IR version or opset too new for the installed runtime",
         level="error",
@@ -673,48 +731,6 @@ y = Relu (x)  # runs both ways""",
     ),
     Code(
         code="BNF035",
-        title="normalization without usable running statistics",
-        level="error",
-        meaning=(
-            "A PyTorch module holds a batch normalization that keeps no running mean and variance "
-            "(`track_running_stats=False`). In eval mode, too, it normalizes with the statistics of each batch, so there is no "
-            "inference form of it, and the export stops."
-        ),
-        before="""\
-y, new_mean, new_var = BatchNormalization <training_mode = 1> (x, scale, B, mean, var)""",
-        after="""\
-y = BatchNormalization (x, scale, B, mean, var)  # mean and var measured on training data""",
-        remedy=(
-            "Export with `--placeholder-statistics`, which gives the normalization mean 0 and variance 1, and measure its "
-            "statistics on training data with `bnfold recalibrate`. Then it folds like any other."
-        ),
-        ignore="Never: without statistics the result for one sample depends on the samples beside it.",
-    ),
-    Code(
-        code="BNF036",
-        title="statistics of this normalization cannot be measured",
-        level="warning",
-        meaning=(
-            "`bnfold recalibrate` measures a normalization by giving the model's main graph further outputs. It leaves one alone "
-            "that stands in the body of an If, Loop or Scan or in a local function, where nothing can be read from outside, or "
-            "whose statistics are computed or fed by the caller. It stays as it was."
-        ),
-        before="""\
-agraph (float[N,4] x, float[4] running) => (float[N,4] y) {
-  y = BatchNormalization (x, scale, B, running, var)
-}""",
-        after="""\
-agraph (float[N,4] x) => (float[N,4] y) {
-  y = BatchNormalization (x, scale, B, mean, var)
-}""",
-        remedy=(
-            "Export the model without the loop or the branch around it, or inline its functions (`onnx.inliner`), and measure "
-            "then."
-        ),
-        ignore="When its statistics are good as they are.",
-    ),
-    Code(
-        code="BNF035",
         title="there is no float64 truth to compare with",
         level="info",
         meaning=(
@@ -752,22 +768,6 @@ y = Conv (x, W, b)  # W and b were computed in float64""",
             "are far larger than what comes out."
         ),
         ignore="When the error that the message names is small enough for your purpose.",
-    ),
-    Code(
-        code="BNF037",
-        title="training batches are not mixed",
-        level="warning",
-        meaning=(
-            "The labels say that each batch holds only a few of the classes, as when a folder is read class by class. The "
-            "variance inside such a batch lacks what the classes differ by, so averages over such batches are not the "
-            "statistics of the data, and not those that the network was trained with."
-        ),
-        before="""\
-y = BatchNormalization (x, scale, B, mean, var)  # mean and var averaged over batches of one class""",
-        after="""\
-y = BatchNormalization (x, scale, B, mean, var)  # mean and var averaged over mixed batches""",
-        remedy="Shuffle the data: list the files in random order (format `csv` or `jsonl`), or save a shuffled .npz.",
-        ignore="When the network was trained on such batches, too.",
     ),
     Code(
         code="BNF040",
@@ -843,6 +843,31 @@ z = Slice (x, q1, q1001, q1)
 y = Softmax (z)""",
         remedy="Shift the labels in the data, or in a loader of your own: `--data file.py:loader`.",
         ignore="Hardly ever.",
+    ),
+    Code(
+        code="BNF060",
+        title="folding spread the ranges of a weight's channels",
+        level="warning",
+        meaning=(
+            "Each channel of a folded weight has got a factor of its own, and now the largest channel reaches more than 16 times as "
+            "far as the smallest, and more than twice as far as it did before. Quantization to 8 bits with one scale for the "
+            "whole tensor has to cover the largest channel, which leaves the smallest less than 4 bits. In floating point nothing "
+            "is lost. `bnfold ranges` says it."
+        ),
+        before="""\
+c = Conv (x, W)
+y = BatchNormalization (c, scale, B, mean, var)  # scale / sqrt(var) from 0.01 to 1""",
+        after="""\
+y = Conv (x, W_folded, b_folded)  # channels that reach from 0.01 to 1""",
+        remedy=(
+            "Quantize the weights per channel (`per_channel=True` in onnxruntime's `quantize_static`): then every channel has its "
+            "own scale and all 8 bits. Where the target cannot, keep the normalization with `--keep`, or equalize the "
+            "ranges across layers before you quantize."
+        ),
+        ignore=(
+            "When the model is not quantized, or quantized per channel; and when the small channels hardly matter, as those of a "
+            "normalization whose scale went to nearly zero in training."
+        ),
     ),
 )
 

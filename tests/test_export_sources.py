@@ -298,7 +298,7 @@ class TestCommand:
         shapes = ("--input-shapes", "x:2,3,5,5")
         result = run("export", f"{code}.py:without", *shapes, "-o", "net.onnx")
         assert result.exit_code == 1
-        assert "REFUSED     1   BNF035  keeps no running statistics" in result.stdout
+        assert "REFUSED     1   BNF024  keeps no running statistics" in result.stdout
         assert result.stdout.rstrip().endswith("Nothing was written.")
         assert not Path("net.onnx").exists()
         result = run("export", f"{code}.py:without", *shapes, "-o", "net.onnx", "--placeholder-statistics")

@@ -67,7 +67,7 @@ def command(
 
     with progress(f"running {candidate or reference}", quiet=quiet or as_json) as report_progress:
         found = accuracy(reference, candidate, progress=report_progress, **options)
-    write_reports(accuracy_renderings(found), reports)
+    write_reports(accuracy_renderings(found, console.command_line()), reports)
     if as_json:
         console.show_json(accuracy_document(found))
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli import console
-from bnfold.cli.options import EXIT_CODES, input_shapes, provider_options
+from bnfold.cli.options import EXIT_CODES, input_shapes, provider_options, report_option
 
 if TYPE_CHECKING:
     from bnfold.runtime.providers import Target
@@ -19,18 +19,6 @@ Examples:
   bnfold bench model.onnx --batch 8 --threads 1 --duration 10
   bnfold bench model.onnx model.folded.onnx --provider cuda --profile --report bench.md"""
 _SETTINGS = ("default", "no folding", "disabled")
-_FORMATS = (".json", ".md")
-
-
-def report_files(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Path, ...]:
-    """Refuses, before the work starts, files that could not be written after it."""
-    paths = tuple(Path(value) for value in values)
-    for path in paths:
-        if path.suffix not in _FORMATS:
-            raise click.BadParameter(f"{str(path)!r} has no suffix that names a format. There are {', '.join(_FORMATS)}.")
-        if path.is_dir() or not path.parent.is_dir():
-            raise click.BadParameter(f"{str(path)!r} is a folder, or its folder does not exist.")
-    return paths
 
 
 @click.command(short_help="Measure how fast a model is, or two.", epilog=f"{_EXAMPLES}\n\n{EXIT_CODES}")
@@ -72,14 +60,7 @@ def report_files(context: click.Context, parameter: click.Parameter, values: tup
 @click.option("--no-io-binding", is_flag=True, help="On an NVIDIA GPU, count the copies to and from it, too.")
 @provider_options
 @click.option("--profile", is_flag=True, help="List the time of each operator.")
-@click.option(
-    "--report",
-    "reports",
-    multiple=True,
-    metavar="FILE",
-    callback=report_files,
-    help="Write it here, as .json or .md; repeatable.",
-)
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only what may be said about the difference.")
 def command(
@@ -98,9 +79,8 @@ def command(
 
     Both run in turns, beside a second session of MODEL that shows the noise. A difference is claimed only above it.
     """
-    from bnfold.report.bench_markdown import bench_markdown
     from bnfold.report.bench_text import bench_document, bench_text
-    from bnfold.report.write import as_json as json_text
+    from bnfold.report.renderings import bench_renderings
     from bnfold.report.write import write_reports
     from bnfold.runtime.bench import bench
 
@@ -108,10 +88,9 @@ def command(
         benchmark = bench(
             model, candidate, settings=settings or _SETTINGS, io_binding=not no_io_binding, target=target, **options
         )
-    document = bench_document(benchmark)
-    write_reports({".json": lambda: json_text(document), ".md": lambda: bench_markdown(benchmark)}, reports)
+    write_reports(bench_renderings(benchmark, console.command_line()), reports)
     if as_json:
-        console.show_json(document)
+        console.show_json(bench_document(benchmark))
     else:
         look: dict[str, Any] = {"style": console.style(), "width": console.width()}
         console.show(bench_text(benchmark, profile=profile, quiet=quiet, **look))

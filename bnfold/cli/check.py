@@ -62,7 +62,7 @@ def command(
         found = check(models, select=_split(select), ignore=_split(ignore), fix=fix)
     for broken in found.unreadable:
         console.complain(broken.message)
-    write_reports(check_renderings(found), reports)
+    write_reports(check_renderings(found, console.command_line()), reports)
     if output_format == "json":
         console.show_json(found.to_dict())
     elif output_format in ("sarif", "junit"):

@@ -23,6 +23,9 @@ _ROLES: dict[Role, dict[str, Any]] = {
     "dim": {"dim": True},
     "strong": {"bold": True},
 }
+COMMAND = "bnfold.command"
+"""Under which the command line stands in the context's `meta`."""
+
 _FILE_WIDTH = 100
 _WIDEST = 120
 
@@ -37,6 +40,11 @@ def style() -> Style:
 def width() -> int:
     """Columns to fill: the terminal's, up to 120; 100 where there is none, so that files do not depend on a window."""
     return min(shutil.get_terminal_size().columns, _WIDEST) if sys.stdout.isatty() else _FILE_WIDTH
+
+
+def command_line() -> str:
+    """The command line as it was typed, quoted for a shell."""
+    return str(click.get_current_context().meta.get(COMMAND, ""))
 
 
 def show(text: str) -> None:

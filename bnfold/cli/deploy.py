@@ -23,7 +23,9 @@ def command() -> None:
 @command.command(short_help="A model repository for the Triton Inference Server.", epilog=_EXAMPLES)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="What clients call the model.")
-@click.option("--repository", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The model repository, a folder.")
+@click.option(
+    "--repository", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The model repository, a folder."
+)
 @click.option("--version", type=click.IntRange(min=1), default=1, help="The model's version. [default: 1]")
 @click.option("--max-batch", type=click.IntRange(min=0), default=0, help="Largest batch that Triton may form. [default: 0, none]")
 @click.option("--instance", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", help="Where it runs. [default: auto]")
@@ -40,4 +42,13 @@ def triton(model: Path, repository: Path, quiet: bool, **options: Any) -> int:
     written = deploy(model, repository, **options)
     if not quiet:
         console.show("\n".join(f"wrote {written.folder}/{file}" for file in written.files))
+    return 0
+
+
+@command.command(name="olive-config", short_help="Olive's package config, with a pass that folds.")
+def olive_config() -> int:
+    """Prints Olive's package config with the pass BnFold in it, for `olive run --package-config FILE`."""
+    from bnfold.integrations.olive import package_config
+
+    console.show_json(package_config())
     return 0

@@ -32,7 +32,7 @@ Examples:
 @click.option(
     "--placeholder-statistics",
     is_flag=True,
-    help="Give normalizations without usable statistics mean 0 and variance 1, for `bnfold recalibrate` (see BNF035).",
+    help="Give normalizations without usable statistics mean 0 and variance 1, for `bnfold recalibrate` (see BNF024).",
 )
 @click.option("--data", metavar="SPEC", help="A data set to compare on, as PATH[:format]: its first 64 samples.")
 @click.option("--preprocess", metavar="NAME", help="What is done to each sample of --data: a preset, or file.py:function.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -20,7 +22,7 @@ from bnfold.cli.settings import DEBUG, options_of, read_settings, variables
 from bnfold.errors import BnfoldError, EnvironmentUnfit, InputError
 from bnfold.report.report import error_document
 
-_COMMANDS = ("export", "recalibrate", "optimize", "inspect", "verify", "accuracy", "check", "config", "run", "bench", "doctor", "deploy", "explain")
+_COMMANDS = ("export", "recalibrate", "optimize", "inspect", "verify", "accuracy", "check", "config", "run", "bench", "doctor", "ranges", "deploy", "explain")
 _EXAMPLES = """\b
 Examples:
   bnfold optimize resnet18.onnx    writes resnet18.folded.onnx
@@ -55,11 +57,14 @@ class Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, **_: Any) -> NoReturn:  # type: ignore[override]
         """Runs the command line `args`, `sys.argv` by default, and exits."""
         arguments = list(sys.argv[1:] if args is None else args)
-        sys.exit(_guarded(lambda: self._run(arguments), wants_json="--json" in arguments))
+        code = _guarded(lambda: self._run(arguments), wants_json="--json" in arguments)
+        gc.freeze()  # the process ends: nothing is worth a last look for garbage, which takes long after a large model
+        sys.exit(code)
 
     def _run(self, arguments: list[str]) -> int:
         settings = read_settings(self.commands_by_name)
         with self.make_context("bnfold", list(arguments), default_map=settings.values, obj=settings) as context:
+            context.meta[console.COMMAND] = shlex.join(["bnfold", *arguments])
             return self.invoke(context) or 0
 
 

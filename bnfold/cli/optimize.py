@@ -73,12 +73,17 @@ def command(
     from bnfold.report.text import optimize_text
     from bnfold.report.write import write_reports
 
+    original = None
+    if destination == model and any(report.suffix == ".html" for report in reports):
+        from bnfold.report.html.models import shown
+
+        original = shown(str(model), is_gone=True)
     try:
         with console.working(f"folding {model} …", quiet=quiet or as_json):
             report = pipeline.optimize(model, destination, verify=not no_verify, jobs=jobs, **options)
     except EnvironmentUnfit as error:
         raise _advised(error) from error
-    write_reports(optimize_renderings(report), reports)
+    write_reports(optimize_renderings(report, console.command_line(), original), reports)
     if as_json:
         console.show_json(report.to_dict())
     else:
@@ -110,7 +115,7 @@ def _folder(
 
     with console.working(f"folding {folder} …", quiet=quiet or as_json):
         report = optimize_folder(folder, destination, jobs=jobs, **options)
-    write_reports(folder_renderings(report), reports)
+    write_reports(folder_renderings(report, console.command_line()), reports)
     if as_json:
         console.show_json(report.to_dict())
     else:

@@ -51,13 +51,17 @@ def tolerance(context: click.Context, parameter: click.Parameter, value: float |
 
 
 def report_files(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Path, ...]:
-    """Refuses, before the work starts, files that could not be written after it."""
+    """Refuses, before the work starts, files that could not be written after it, and pages that could not be made."""
     paths = tuple(Path(value) for value in values)
     for path in paths:
         if path.suffix not in FORMATS:
             raise click.BadParameter(f"{str(path)!r} has no suffix that names a format. There are {', '.join(FORMATS)}.")
         if path.is_dir() or not path.parent.is_dir():
             raise click.BadParameter(f"{str(path)!r} is a folder, or its folder does not exist.")
+    if any(path.suffix == ".html" for path in paths):
+        from bnfold.report.html.libraries import require
+
+        require()
     return paths
 
 

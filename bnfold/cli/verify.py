@@ -51,7 +51,7 @@ def command(
 
     with console.working(f"running {reference} and {candidate} …", quiet=quiet or as_json):
         verification = verify(reference, candidate, **options)
-    write_reports(verify_renderings(str(reference), str(candidate), verification), reports)
+    write_reports(verify_renderings(str(reference), str(candidate), verification, console.command_line()), reports)
     if as_json:
         console.show_json(verification_document(str(reference), str(candidate), verification))
     else:

@@ -85,12 +85,12 @@ def still_training(module: torch.nn.Module) -> list[Diagnostic]:
 
 
 def statistics(norms: list[Norm]) -> list[Diagnostic]:
-    """Statistics that are absent (BNF035), not finite or negative (BNF007), or were never updated (BNF017)."""
+    """Statistics that are absent (BNF024), not finite or negative (BNF007), or were never updated (BNF017)."""
     found = []
     absent = tuple(norm.name for norm in norms if norm.mean is None or norm.var is None)
     if absent:
         sentence = "keeps no running statistics (track_running_stats=False): it uses those of each batch, in eval mode too"
-        found.append(Diagnostic("BNF035", sentence, absent, _RECALIBRATE, True))
+        found.append(Diagnostic("BNF024", sentence, absent, _RECALIBRATE, True))
     broken = {norm.name: text for norm in norms if (text := _broken(norm))}
     for text in dict.fromkeys(broken.values()):
         names = tuple(name for name, each in broken.items() if each == text)

@@ -89,7 +89,7 @@ def recalibrate(
         biased: average the variances as they are, without the factor m / (m − 1).
 
     Returns:
-        What was measured. A normalization that cannot be measured is a refusal in it (BNF036).
+        What was measured. A normalization that cannot be measured is a refusal in it (BNF025).
 
     Raises:
         InputError: the model or the data cannot be read or do not fit, there is nothing to recalibrate, or a batch is too

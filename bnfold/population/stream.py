@@ -63,7 +63,7 @@ class Stream:
             yield feed.values
 
     def notes(self) -> list[Note]:
-        """Whether the data came sorted by class (BNF037): batches of one class have other statistics than mixed ones."""
+        """Whether the data came sorted by class (BNF026): batches of one class have other statistics than mixed ones."""
         everything = set().union(*self._classes)
         if len(self._classes) < 2 or len(everything) < _CLASSES:
             return []
@@ -72,7 +72,7 @@ class Stream:
         if typical >= _SORTED * most:
             return []
         sentence = f"the data come sorted: a batch of {self.size} holds {typical} of {len(everything)} classes"
-        return [Note("BNF037", sentence, self.name)]
+        return [Note("BNF026", sentence, self.name)]
 
 
 def open_stream(

@@ -117,18 +117,18 @@ def _target(context: Context, site: Site, prefix: str) -> Target | Reason:
     view, node = context.view, site.nodes[0]
     scope = view.scope(node)
     if scope.name:
-        return Reason("BNF036", f"it stands in {scope.name}, where nothing can be read from outside", _INLINE)
+        return Reason("BNF025", f"it stands in {scope.name}, where nothing can be read from outside", _INLINE)
     if len(node.inputs) < 5:
-        return Reason("BNF036", "it has fewer than five inputs: X, scale, B, mean and var are needed", "Export it again.")
+        return Reason("BNF025", "it has fewer than five inputs: X, scale, B, mean and var are needed", "Export it again.")
     read = next((each.name for each in node.outputs[1:] if not each.is_empty() and view.is_read(each)), None)
     if read is not None:
         remedy = "Remove what reads it: in inference mode there is no such output."
-        return Reason("BNF036", f"its training output `{read}` is read", remedy)
+        return Reason("BNF025", f"its training output `{read}` is read", remedy)
     statistics = []
     for place in (_MEAN, _VAR):
         weight = context.float_weight(node.inputs[place])
         if isinstance(weight, Reason):
-            return Reason("BNF036", f"its {_WORDS[place]} cannot be replaced: {weight.sentence}", "Store it as an initializer.")
+            return Reason("BNF025", f"its {_WORDS[place]} cannot be replaced: {weight.sentence}", "Store it as an initializer.")
         statistics.append(np.asarray(weight.values(), np.float64))
     elem_type = context.shapes.elem_type(node.inputs[0]) or _stored_type(context, node.inputs[_MEAN])
     proto = view.node_proto(node)
