@@ -1,7 +1,8 @@
 """Constants wherever exporters put them: one function that sees through small pure subgraphs.
 
 Arithmetic on float constants runs in float64, so that an epsilon is not lost in float16; only a Cast rounds. PyTorch's exporter
-with `optimize=False` writes an absent bias as `Expand(CastLike(0, x), Shape(W)[0:1])`: CastLike needs only the *type* of x.
+with `optimize=False` writes an absent bias as `Expand(CastLike(0, x), Shape(W)[0:1])`: CastLike needs only the *type* of x. For a
+BatchNorm without scale and shift (`affine=False`) it takes `Shape(x)[1:2]`, of x itself, whose channels are known all the same.
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ class Constants:
 
     def weight(self, tensor: gs.Tensor) -> Weight | None:
         """The constant at `tensor`; None where it depends on the inputs, is no dense number, or cannot be evaluated."""
+        stored = self._view.stored(tensor)
+        if stored is not None:
+            return stored
         pending = [tensor]
         while pending:
             top = pending[-1]
@@ -78,7 +82,10 @@ class Constants:
         return self._view.stored(tensor)
 
     def _operands(self, node: gs.Node) -> list[gs.Tensor]:
-        return list(node.inputs[:1] if self._view.op_type(node) == "CastLike" else node.inputs)
+        op_type = self._view.op_type(node)
+        if op_type == "Shape" and not self.is_constant(node.inputs[0]):
+            return []
+        return list(node.inputs[:1] if op_type == "CastLike" else node.inputs)
 
     def _mark_pure_nodes(self) -> None:
         for node in self._view.nodes():
@@ -93,7 +100,18 @@ class Constants:
             return False
         if any(each.is_empty() for each in node.inputs):
             return False
+        if op_type == "Shape" and not self.is_constant(node.inputs[0]):
+            return self._fixed_extents(node) is not None
         return all(self.is_constant(each) for each in self._operands(node))
+
+    def _fixed_extents(self, node: gs.Node) -> Array | None:
+        """What a Shape with an end gives for a computed tensor; None where an extent is open, or only claimed."""
+        end = self._view.attribute(node, "end")
+        extents = self._shapes.proved_extents(node.inputs[0]) if end is not None else None
+        wanted = extents[self._view.attribute(node, "start", 0) : end] if extents is not None else None
+        if wanted is None or not all(isinstance(extent, int) for extent in wanted):
+            return None
+        return np.asarray(wanted, np.int64)
 
     def _evaluate(self, node: gs.Node) -> Weight | None:
         op_type = self._view.op_type(node)
@@ -105,7 +123,8 @@ class Constants:
         if elem_type is None:
             return None
         if op_type == "Shape":
-            return Computed(_shape(self._view, node, weights[0].shape), elem_type)
+            extents = _shape(self._view, node, weights[0].shape) if weights else self._fixed_extents(node)
+            return Computed(extents, elem_type) if extents is not None else None
         legacy = self._view.opset(node) < 7 and op_type in ("Add", "Sub", "Mul", "Div", "Pow")
         if legacy and len({weight.shape for weight in weights}) > 1:
             return None  # broadcasting by `axis`, which nothing writes constants with
@@ -250,3 +269,6 @@ _EVALUATORS: dict[str, Callable[[View, gs.Node, list[Array]], Array]] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }
+
+EVALUATED = frozenset(_EVALUATORS)
+"""The operators whose results are constants when their operands are."""

@@ -6,14 +6,17 @@ inference has no answer. Weights do not take part: inference runs on a skeleton 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import TypeAlias
 
 import onnx
 import onnx_graphsurgeon as gs
 
-from bnfold.graph import GraphLike, View
+from bnfold.graph import GraphLike, View, bodies_of
+from bnfold.weights import Stored
 
 Extent: TypeAlias = int | str | None
 _SMALL_BYTES = 1024
@@ -29,9 +32,6 @@ class Shapes:
     def __init__(self, view: View) -> None:
         self._view = view
         self._learned: dict[int, onnx.TypeProto.Tensor] = {}
-        self._origin: dict[int, tuple[int, str]] = {
-            id(tensor): (place, name) for place, scope in enumerate(view.scopes) for name, tensor in scope.tensors.items()
-        }
 
     def learn(self, tensor: gs.Tensor, extents: tuple[Extent, ...] | None, elem_type: int | None) -> None:
         """Takes note of a tensor that a fold put in."""
@@ -40,8 +40,11 @@ class Shapes:
 
     def rank(self, tensor: gs.Tensor) -> int | None:
         """The number of axes; None where unknown."""
+        fixed = self._rank_from_producer(tensor)  # costs no inference
+        if fixed is not None:
+            return fixed
         extents = self.extents(tensor)
-        return len(extents) if extents is not None else self._rank_from_producer(tensor)
+        return len(extents) if extents is not None else None
 
     def extents(self, tensor: gs.Tensor) -> tuple[Extent, ...] | None:
         """The extents: an int, a symbol, or None for each axis; None where even the rank is unknown."""
@@ -52,6 +55,13 @@ class Shapes:
         if kind is None or not kind.HasField("shape"):
             return None
         return tuple(_extent(dim) for dim in kind.shape.dim)
+
+    def proved_extents(self, tensor: gs.Tensor) -> tuple[Extent, ...] | None:
+        """The extents as `extents` gives them, but None where the model only claims them."""
+        origin = self._origin.get(id(tensor))
+        if origin is None or not (self._given.get(origin) or self._inferred.get(origin)):
+            return None
+        return self.extents(tensor)
 
     def elem_type(self, tensor: gs.Tensor) -> int | None:
         """`TensorProto.DataType`; None where unknown."""
@@ -81,6 +91,11 @@ class Shapes:
         return None
 
     @cached_property
+    def _origin(self) -> dict[int, tuple[int, str]]:
+        scopes = enumerate(self._view.scopes)
+        return {id(tensor): (place, name) for place, scope in scopes for name, tensor in scope.tensors.items()}
+
+    @cached_property
     def _given(self) -> dict[tuple[int, str], onnx.TypeProto.Tensor]:
         main = self._view.proto.graph
         return {(0, value.name): value.type.tensor_type for value in main.input if value.type.HasField("tensor_type")}
@@ -96,7 +111,7 @@ class Shapes:
 
     @cached_property
     def _inferred(self) -> dict[tuple[int, str], onnx.TypeProto.Tensor]:
-        model = _skeleton(self._view.proto)
+        model = _skeleton(self._view.proto, self._view.folder)
         known = -1
         try:
             while known != len(model.graph.value_info):
@@ -133,7 +148,7 @@ def _is_sorted(graph: onnx.GraphProto) -> bool:
     return True
 
 
-def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
+def _skeleton(model: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
     bare = onnx.ModelProto(ir_version=max(model.ir_version, 4))
     bare.opset_import.extend(model.opset_import)
     bare.functions.extend(model.functions)
@@ -144,7 +159,9 @@ def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in source.output)
     inputs = {value.name for value in source.input}
     for tensor in source.initializer:
-        if tensor.ByteSize() <= _SMALL_BYTES and tensor.data_location != onnx.TensorProto.EXTERNAL:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and 0 < math.prod(tensor.dims) <= _SMALL_BYTES // 8:
+            graph.initializer.append(onnx.numpy_helper.from_array(Stored(tensor, folder).array(), tensor.name))
+        elif tensor.data_location != onnx.TensorProto.EXTERNAL and tensor.ByteSize() <= _SMALL_BYTES:
             graph.initializer.append(tensor)
         elif tensor.name not in inputs:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
@@ -159,8 +176,7 @@ def _graphs_in_order(model: onnx.ModelProto) -> list[GraphLike]:
         found.append(graph)
         for node in graph.node:
             for attribute in node.attribute:
-                bodies: list[Any] = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else [*attribute.graphs]
-                for body in bodies:
+                for body in bodies_of(attribute):
                     walk(body)
 
     walk(model.graph)

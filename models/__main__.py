@@ -1,14 +1,19 @@
-"""`python -m models`: fetches the data, trains or builds the reference networks, and writes the tables of README.md."""
+"""`python -m models`: trains, builds, exports and measures the reference networks, and writes the tables about them."""
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
 from bnfold.errors import BnfoldError, EnvironmentUnfit
 from models import fashion_mnist, results
-from models.networks import NETWORKS
+from models.networks import NETWORKS, Network
+from models.trained import TRAINED, Trained
+
+if TYPE_CHECKING:
+    import torch
 
 HERE = Path(__file__).parent
 SAMPLE_SIZE = 100
@@ -29,14 +34,42 @@ def download(folder: Path) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice(["lenet", "lenet-by-hand"]))
-@click.option("--data", type=Folder, help="Folder of Fashion-MNIST; otherwise it is looked for, or downloaded.")
+@click.argument("name", type=click.Choice(list(TRAINED)), metavar="NAME")
+@click.option("--data", type=Folder, help="Folder of its data; otherwise they are looked for, made or downloaded.")
 def train(name: str, data: Path | None) -> None:
-    """Train network NAME on Fashion-MNIST, export it into this folder and record the results (five minutes)."""
+    """Train network NAME, export it into this folder, fold it and record the results (up to five minutes)."""
     need_torch()
     from models import train as training
+    from models.measure import measure
 
     results.record(name, training.train(name, data, HERE))
+    results.record(name, {"folding": measure(name, data)})
+
+
+@cli.command("measure")
+@click.argument("names", nargs=-1, type=click.Choice(list(TRAINED)), metavar="[NAME]...")
+def measure_networks(names: tuple[str, ...]) -> None:
+    """Fold the trained networks, all or NAMEs, and compare PyTorch, ONNX and folded ONNX on their whole test sets."""
+    need_torch()
+    from models.measure import measure
+
+    for name in names or TRAINED:
+        results.record(name, {"folding": measure(name)})
+        click.echo(f"{name} {results.load()[name]['folding']}", err=True)
+
+
+@cli.command()
+@click.argument("name", type=click.Choice(list(TRAINED)), metavar="NAME")
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--raw", is_flag=True, help="Keep the file exactly as PyTorch's exporter writes it.")
+@click.option("--half", is_flag=True, help="Weights, statistics, input and output in float16.")
+def export(name: str, path: Path, raw: bool, half: bool) -> None:
+    """Write the trained network NAME, with the weights of its shipped file, to PATH."""
+    need_torch()
+    from models.trained import pretrained
+
+    network = TRAINED[name]
+    write(pretrained(name), network.example(), path, raw, half, network)
 
 
 @cli.command()
@@ -47,21 +80,18 @@ def train(name: str, data: Path | None) -> None:
 def build(name: str, path: Path, raw: bool, half: bool) -> None:
     """Write network NAME, with seeded trained-looking weights, to PATH. `python -m models list` lists the names."""
     need_torch()
-    from models.export import export
-
     network = NETWORKS[name]
-    module, example = network.build(), network.example()
-    if half:
-        module, example = module.half(), example.half()
-    export(module, path, example, raw=raw, input_name=network.input, output_name=network.output)
+    write(network.build(), network.example(), path, raw, half, network)
 
 
 @cli.command("list")
 def list_networks() -> None:
-    """List the networks that `build` knows."""
-    for name, network in NETWORKS.items():
-        shape = " × ".join(str(extent) for extent in network.shape)
-        click.echo(f"{name:16} {network.title:26} {network.paper:26} {network.input}: {shape}")
+    """List the trained networks, and those that `build` knows."""
+    for heading, networks in (("trained, shipped as .onnx:", TRAINED), ("built when needed:", NETWORKS)):
+        click.echo(heading)
+        for name, network in networks.items():
+            shape = " × ".join(str(extent) for extent in network.shape)
+            click.echo(f"  {name:23} {network.title:46} {network.paper:27} {network.input}: {shape}")
 
 
 @cli.command()
@@ -91,6 +121,28 @@ def sample(data: Path | None) -> None:
 def table() -> None:
     """Write the tables of README.md again, from results.json."""
     results.write_table()
+
+
+@cli.command()
+def plot() -> None:
+    """Draw the training curves of the perceptrons again, from results.json; needs matplotlib."""
+    from models.curves import draw
+
+    try:
+        draw()
+    except ImportError as error:
+        raise EnvironmentUnfit(f"{error.name} is not installed. Run: pip install 'bnfold[models]'") from error
+
+
+def write(
+    module: "torch.nn.Module", example: "torch.Tensor", path: Path, raw: bool, half: bool, network: Network | Trained
+) -> None:
+    """Exports a module, in half precision if asked for."""
+    from models.export import export
+
+    if half:
+        module, example = module.half(), example.half()
+    export(module, path, example, raw=raw, input_name=network.input, output_name=network.output)
 
 
 def need_torch() -> None:

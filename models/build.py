@@ -16,18 +16,25 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def trained_looking(seed: int, make: Callable[[], AnyModule], inputs: Callable[[], torch.Tensor]) -> AnyModule:
+def trained_looking(
+    seed: int,
+    make: Callable[[], AnyModule],
+    inputs: Callable[[], torch.Tensor],
+    adjust: Callable[[AnyModule], None] = lambda model: None,
+) -> AnyModule:
     """What `make` makes, in eval mode, with weights and statistics from `seed`.
 
     Args:
         seed: of everything random; torch's global generator is left as it was.
         make: makes the module.
         inputs: draws one batch from torch's global generator; the statistics are those of four.
+        adjust: changes weights once they are drawn, before the statistics are measured.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = make()
         look_trained(model)
+        adjust(model)
         batches = [inputs() for _ in range(4)]
     measure_statistics(model, batches)
     return model

@@ -1,4 +1,4 @@
-"""DenseNet-121: every layer reads a normalized Concat of all layers before it.
+"""DenseNet-121 and -201: every layer reads a normalized Concat of all layers before it.
 
 G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger, "Densely connected convolutional networks", 2017, table 1
 (DenseNet-BC: bottlenecks and compression by one half).
@@ -41,7 +41,7 @@ class DenseBlock(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """Images `[N, 3, H, W]` to logits `[N, num_classes]`, with 121 normalizations; 8.0 million parameters at growth 32.
+    """Images `[N, 3, H, W]` to logits `[N, num_classes]`: DenseNet-121, with 121 normalizations; 8.0 million parameters.
 
     Args:
         growth: channels that each layer adds; the stem makes twice as many. 32 in the paper.
@@ -73,3 +73,17 @@ class DenseNet(nn.Module):
 def densenet121(seed: int = 0, growth: int = 32, blocks: tuple[int, ...] = (6, 12, 24, 16), num_classes: int = 1000) -> DenseNet:
     """DenseNet-121 in eval mode with weights and statistics from `seed`; see `DenseNet` for the other arguments."""
     return trained_looking(seed, lambda: DenseNet(growth, blocks, num_classes), lambda: varied_images(8, 128))
+
+
+class DenseNet201(DenseNet):
+    """201 normalizations, 20.0 million parameters at growth 32; the arguments are those of `DenseNet`."""
+
+    def __init__(self, growth: int = 32, blocks: tuple[int, ...] = (6, 12, 48, 32), num_classes: int = 1000) -> None:
+        super().__init__(growth, blocks, num_classes)
+
+
+def densenet201(
+    seed: int = 0, growth: int = 32, blocks: tuple[int, ...] = (6, 12, 48, 32), num_classes: int = 1000
+) -> DenseNet201:
+    """DenseNet-201 in eval mode with weights and statistics from `seed`; see `DenseNet` for the other arguments."""
+    return trained_looking(seed, lambda: DenseNet201(growth, blocks, num_classes), lambda: varied_images(8, 128))

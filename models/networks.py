@@ -54,10 +54,22 @@ class Network:
         return torch.zeros(2, *(self.small_shape if small else self.shape))
 
 
+CONCAT = (
+    "It reads a Concat of maps that other layers read as well, each with a normalization of its own; behind it stands a ReLU."
+)
+
 NETWORKS: dict[str, Network] = {
     "resnet18": Network(
         "ResNet-18", "He et al. 2015", "resnet", "resnet18",
         (3, 224, 224), {"width": 8, "num_classes": 10}, (3, 64, 64),
+    ),
+    "resnet50": Network(
+        "ResNet-50", "He et al. 2015", "resnet", "resnet50",
+        (3, 224, 224), {"width": 8, "num_classes": 10, "layers": (1, 2, 1, 1)}, (3, 64, 64),
+    ),
+    "resnet152": Network(
+        "ResNet-152", "He et al. 2015", "resnet", "resnet152",
+        (3, 224, 224), {"width": 8, "num_classes": 10, "layers": (1, 1, 4, 1)}, (3, 64, 64),
     ),
     "preact-resnet18": Network(
         "Pre-activation ResNet-18", "He et al. 2016", "preact_resnet", "preact_resnet18",
@@ -77,14 +89,20 @@ NETWORKS: dict[str, Network] = {
     "densenet121": Network(
         "DenseNet-121", "Huang et al. 2017", "densenet", "densenet121",
         (3, 224, 224), {"growth": 4, "blocks": (2, 2, 2), "num_classes": 10}, (3, 64, 64),
-        rest={
-            "BNF004": "It reads a Concat of maps that other layers read as well, each with a normalization of its own; behind it "
-            "stands a ReLU.",
-        },
+        rest={"BNF004": CONCAT},
+    ),
+    "densenet201": Network(
+        "DenseNet-201", "Huang et al. 2017", "densenet", "densenet201",
+        (3, 224, 224), {"growth": 4, "blocks": (2, 3, 2), "num_classes": 10}, (3, 64, 64),
+        rest={"BNF004": CONCAT},
     ),
     "bn-inception": Network(
         "BN-Inception", "Ioffe, Szegedy 2015", "bn_inception", "bn_inception",
         (3, 224, 224), {"width": 0.125, "num_classes": 10}, (3, 64, 64),
+    ),
+    "inception-v3": Network(
+        "Inception-v3", "Szegedy et al. 2015", "inception_v3", "inception_v3",
+        (3, 299, 299), {"width": 0.0625, "num_classes": 10}, (3, 80, 80),
     ),
     "caffenet": Network(
         "CaffeNet, BN after ReLU", "Mishkin et al. 2017", "caffenet", "caffenet",

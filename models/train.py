@@ -1,52 +1,51 @@
-"""Trains a LeNet on Fashion-MNIST, exports it, and records what was measured."""
+"""Trains the networks of `trained.py`, exports them, and records what was measured."""
 
 import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import torch
 from torch import nn
 
-from models import fashion_mnist
 from models.export import export
-from models.lenet import lenet, lenet_by_hand
+from models.mlp import small_gaussian
+from models.trained import TRAINED, Trained, path_of
 
-NETWORKS = {"lenet": lenet, "lenet-by-hand": lenet_by_hand}
-LEARNING_RATE = 1.0
-BATCH = 256
+Examples = tuple[torch.Tensor, torch.Tensor]
 
 
-def train(name: str, data: Path | None, out: Path, seeds: int = 5, epochs: int = 10) -> dict[str, Any]:
-    """Trains `name` from seeds 0, 1, …, and exports the best to `<out>/<name with underscores>.onnx`.
+def train(name: str, data: Path | None, out: Path, seeds: int | None = None, epochs: int | None = None) -> dict[str, Any]:
+    """Trains `name` by its recipe, from seeds 0, 1, …, and exports the best run to `out`.
 
-    At this learning rate the moving averages lag far behind the weights, and the accuracy with them jumps from epoch
-    to epoch. So several runs are made, always of the full length, and the one with the best accuracy on the training
-    images, in eval mode, is kept; the test images have no say in it.
+    With a constant learning rate the moving averages can lag far behind the weights, and the accuracy with them jumps
+    from epoch to epoch. Such a recipe makes several runs, always of the full length, and keeps the one that is best on
+    the training examples, in eval mode; the test examples have no say in it.
 
     Args:
-        name: a key of `NETWORKS`.
-        data: folder of Fashion-MNIST, as in `fashion_mnist.load`.
+        name: a key of `TRAINED`.
+        data: folder of the data, as in the `load` of its data file.
         out: folder for the ONNX file.
-        seeds: number of runs.
-        epochs: passes over the 60,000 training images in each run.
+        seeds: number of runs, if not the recipe's.
+        epochs: passes over the training examples in each run, if not the recipe's.
 
     Returns:
-        The record for `results.json`. Accuracies are counts of correctly classified images.
+        The record for `results.json`. A score is the count of correctly classified examples, or for a quantity the
+        root of the mean squared error.
     """
-    train_set = load_tensors("train", data)
-    test_set = load_tensors("test", data)
+    network = TRAINED[name]
+    recipe = network.recipe
+    train_set, test_set = (tensors(network, split, data) for split in ("train", "test"))
     torch.set_num_threads(1)  # the order of floating-point sums, and so every digit, is the same in each run
-    models, runs = zip(*(train_run(name, seed, epochs, train_set, test_set) for seed in range(seeds)), strict=True)
-    chosen = max(runs, key=lambda run: run["train_correct"])
+    models, runs = zip(
+        *(train_run(name, seed, epochs or recipe.epochs, train_set, test_set) for seed in range(seeds or recipe.seeds)),
+        strict=True,
+    )
+    best = max if network.output == "logits" else min
+    chosen = best(runs, key=lambda run: run["train_score"])
     model = models[chosen["seed"]]
-
-    path = out / f"{name.replace('-', '_')}.onnx"
-    export(model.eval(), path, torch.zeros(2, 1, 28, 28))
-    test_images, test_labels = test_set
-    torch_test = predict(model, test_images)
-    onnx_test = torch.from_numpy(predict_onnx(path, test_images.numpy()))
+    path = out / path_of(name).name
+    export(model.eval(), path, network.example(), input_name=network.input, output_name=network.output)
     return {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -54,88 +53,104 @@ def train(name: str, data: Path | None, out: Path, seeds: int = 5, epochs: int =
         "parameters": sum(p.numel() for p in model.parameters()),
         "torch": torch.__version__,
         "onnxruntime": onnxruntime.__version__,
-        "train_images": len(train_set[1]),
-        "test_images": len(test_labels),
+        "train_examples": len(train_set[1]),
+        "test_examples": len(test_set[1]),
         "seed": chosen["seed"],
-        "train_correct": chosen["train_correct"],
-        "test_correct_torch": int((torch_test == test_labels).sum()),
-        "test_correct_onnx": int((onnx_test == test_labels).sum()),
-        "test_same_prediction": int((onnx_test == torch_test).sum()),
+        "train_score": chosen["train_score"],
+        "test_score": chosen["test_score"],
         "runs": list(runs),
     }
 
 
-def load_tensors(split: str, data: Path | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels as `fashion_mnist.load` gives them."""
-    images, labels = fashion_mnist.load(split, data)
-    return torch.from_numpy(images), torch.from_numpy(labels)
+def tensors(network: Trained, split: str, data: Path | None) -> Examples:
+    """Inputs and targets of one split."""
+    inputs, targets = network.load(split, data)
+    return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
-def train_run(
-    name: str,
-    seed: int,
-    epochs: int,
-    train_set: tuple[torch.Tensor, torch.Tensor],
-    test_set: tuple[torch.Tensor, torch.Tensor],
-) -> tuple[nn.Module, dict[str, Any]]:
+def train_run(name: str, seed: int, epochs: int, train_set: Examples, test_set: Examples) -> tuple[nn.Module, dict[str, Any]]:
     """One training of `name` to its last epoch, and its record; prints a line per epoch."""
+    network = TRAINED[name]
+    recipe = network.recipe
     torch.manual_seed(seed)
-    model = NETWORKS[name]()
-    model.apply(init_weights)
-    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    model = network.build()
+    initialize(model, recipe.init)
+    optimizer = getattr(torch.optim, recipe.optimizer)(model.parameters(), lr=recipe.learning_rate)
+    steps = epochs * -(-len(train_set[1]) // recipe.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps if recipe.decay else 1.0)
     history = []
     for epoch in range(1, epochs + 1):
-        running = train_epoch(model, optimizer, *train_set)
-        test = count_correct(model, *test_set)
-        history.append({"train_running": running, "test": test})
-        print(
-            f"{name} seed {seed} epoch {epoch:2}: train {running / len(train_set[1]):.4f} (while training)"
-            f"  test {test / len(test_set[1]):.4f}",
-            flush=True,
-        )
+        running = train_epoch(model, network, optimizer, schedule, train_set)
+        history.append({"train_running": running, "test": score(model, network, test_set)})
+        print(f"{name} seed {seed} epoch {epoch:2}: while training {running:.6g}, test {history[-1]['test']:.6g}", flush=True)
     return model, {
         "seed": seed,
-        "train_correct": count_correct(model, *train_set),
-        "test_correct": history[-1]["test"],
+        "train_score": score(model, network, train_set),
+        "test_score": history[-1]["test"],
         "epochs": history,
     }
 
 
-def init_weights(module: nn.Module) -> None:
+def initialize(model: nn.Module, init: str) -> None:
+    """Draws weights as `Recipe.init` says; what it does not name stays as torch draws it."""
+    if init == "small gaussian":
+        small_gaussian(model)
+    if init == "xavier":
+        model.apply(xavier)
+
+
+def xavier(module: nn.Module) -> None:
     """Xavier-uniform weights for linear and convolution layers; biases stay as torch draws them."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)
 
 
-def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor) -> int:
-    """One pass in random order; how many images were classified correctly on the way, before each step."""
+def train_epoch(
+    model: nn.Module,
+    network: Trained,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    examples: Examples,
+) -> float:
+    """One pass in random order; the score of the batches as they came, before each step, with their own statistics."""
     model.train()
-    correct = 0
-    for batch in torch.randperm(len(labels)).split(BATCH):
-        logits = model(images[batch])
-        loss = nn.functional.cross_entropy(logits, labels[batch])
+    inputs, targets = examples
+    classes = network.output == "logits"
+    loss_of = nn.functional.cross_entropy if classes else nn.functional.mse_loss
+    total: float = 0
+    for batch in torch.randperm(len(targets)).split(network.recipe.batch):
+        found = model(inputs[batch].float())
+        loss = loss_of(found, targets[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        correct += int((logits.argmax(1) == labels[batch]).sum())
-    return correct
+        schedule.step()
+        with torch.no_grad():
+            total += tally(found, targets[batch], classes)
+    return finish(total, len(targets), classes)
 
 
-def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The classes `[N]` that `model` in eval mode gives to images `[N, 1, 28, 28]`."""
+def predict(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """The outputs of `model` in eval mode."""
     model.eval()
     with torch.no_grad():
-        return torch.cat([model(batch).argmax(1) for batch in images.split(1000)])
+        return torch.cat([model(batch.float()) for batch in inputs.split(1000)])
 
 
-def count_correct(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> int:
-    """How many images `model` in eval mode classifies correctly."""
-    return int((predict(model, images) == labels).sum())
+def score(model: nn.Module, network: Trained, examples: Examples) -> float:
+    """Correct answers of `model` in eval mode, or for a quantity the root of its mean squared error."""
+    inputs, targets = examples
+    classes = network.output == "logits"
+    return finish(tally(predict(model, inputs), targets, classes), len(targets), classes)
 
 
-def predict_onnx(path: Path, images: np.ndarray) -> np.ndarray:
-    """The classes `[N]` that the ONNX file gives to images `[N, 1, 28, 28]`, with onnxruntime on the CPU."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return np.concatenate(
-        [session.run(["logits"], {"image": images[i : i + 1000]})[0].argmax(1) for i in range(0, len(images), 1000)]
-    )
+def tally(found: torch.Tensor, targets: torch.Tensor, classes: bool) -> float:
+    """Of one batch: the number of correct answers, or the sum of squared errors."""
+    if classes:
+        return int((found.argmax(1) == targets).sum())
+    return float(((found - targets) ** 2).sum())
+
+
+def finish(total: float, count: int, classes: bool) -> float:
+    """A score from the sum of tallies."""
+    return total if classes else (total / count) ** 0.5

@@ -17,6 +17,7 @@ EVALUATED = {
     "integer division truncates": ("int64[2] k", "n = Neg (pair)  k = Div (n, two)"),
     "an empty Slice takes everything": ("int64[2] k", "k = Slice (pair, none, none, none)"),
     "Shape with bounds": ("int64[1] k", "k = Shape <start = -1> (table)"),
+    "Shape of what is computed": ("int64[1] k", "t = MatMul (x_row, row)  k = Shape <start = 1, end = 2> (t)"),
     "Expand broadcasts both ways": ("float[2,3] k", "k = Expand (column, row_shape)"),
     "Gather": ("int64[1] k", "k = Gather (pair, index)"),
     "Unsqueeze, Concat, Squeeze": (
@@ -25,6 +26,8 @@ EVALUATED = {
     ),
 }
 LEFT_ALONE = {
+    "Shape of an open extent": ("int64[1] k", "k = Shape <start = 0, end = 1> (x_row)"),
+    "Shape of an extent that is only claimed": ("int64[1] k", "z = NonZero (x)  k = Shape <start = 1, end = 2> (z)"),
     "a Cast to an 8-bit float saturates": ("float8e4m3fn[1] k", "k = Cast <to = 17> (big)"),
     "a Slice that steps backward": ("int64[2] k", "k = Slice (pair, minus, start, index, minus)"),
 }
@@ -40,13 +43,15 @@ WEIGHTS = {
     "start": np.array([-9], np.int64),
     "table": np.zeros((2, 5), np.float32),
     "column": np.array([[1], [2]], np.float32),
+    "row": np.ones((1, 3), np.float32),
     "row_shape": np.array([1, 3], np.int64),
 }
 
 
 def model(output: str, body: str) -> onnx.ModelProto:
     built = parser.parse_model(
-        f'<ir_version: 9, opset_import: ["": 19]> g (float[1] x) => ({output}, float[1] y) {{ {body} y = Relu (x) }}'
+        f'<ir_version: 9, opset_import: ["": 19]> g (float[1] x, float[N, 1] x_row) => ({output}, float[1] y)'
+        f"<int64[1, 1] z> {{ {body} y = Relu (x) }}"
     )
     read = {name for node in built.graph.node for name in node.input}
     built.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in WEIGHTS.items() if name in read)
@@ -65,7 +70,7 @@ def test_evaluated_as_onnxruntime_does(output: str, body: str) -> None:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(built.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    expected = session.run(["k"], {"x": np.zeros(1, np.float32)})[0]
+    expected = session.run(["k"], {"x": np.zeros(1, np.float32), "x_row": np.zeros((2, 1), np.float32)})[0]
     found = held(built)
     assert found is not None
     assert found.shape == expected.shape

@@ -28,6 +28,7 @@ def workplace(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "models" / "lenet.onnx", tmp_path / "models")
     shutil.copy(ROOT / "models" / "lenet.onnx", tmp_path / "model.onnx")
     shutil.copy(ROOT / "models" / "lenet.onnx", tmp_path / "other.onnx")
+    shutil.copy(ROOT / "models" / "fashion_mnist_sample.npz", tmp_path / "samples.npz")
     return tmp_path
 
 
