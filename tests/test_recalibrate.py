@@ -564,6 +564,18 @@ def test_wiped_statistics_are_restored(tmp_path):
     assert found[1] == found[2]
 
 
+@pytest.mark.skipif(not FASHION.is_dir(), reason="Fashion-MNIST is not in shared/data beside the repository")
+def test_good_moving_averages_agree(tmp_path):
+    """The perceptron was trained at a small learning rate: its averages are what the training images give."""
+    flat = tmp_path / "flat.py"
+    flat.write_text("def flat(image):\n    return (image.astype('float32') / 255).ravel()\n")
+    model = ROOT / "models" / "mlp.onnx"
+    data = f"{FASHION}:idx-train"
+    report = bnfold.recalibrate(model, tmp_path / "m.onnx", data=data, preprocess=f"{flat}:flat", batch=60, batches=200)
+    assert [layer.has_moved for layer in report.layers] == [False] * 3
+    assert all(layer.before == "stored" for layer in report.layers)
+
+
 def right(path):
     """Right answers on the first 2,000 test images."""
     import onnxruntime
