@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -19,7 +20,8 @@ FREEZE = "If nobody overrides it, use --freeze-initializers (freeze_initializers
 class Context:
     """A view with everything that is known of it, and what the user said about it.
 
-    `kept` holds the ids of nodes that are to stay exactly as they are.
+    `kept` holds the ids of nodes that are to stay exactly as they are, `normalizations` what `bnfold.sites` has read already, and
+    `traces` what `bnfold.trace` has noted of the folds.
 
     Args:
         proto: the model; only read.
@@ -33,6 +35,8 @@ class Context:
     ) -> None:
         self.force = force
         self.kept: set[int] = set()
+        self.normalizations: dict[tuple[Any, ...], Any] = {}
+        self.traces: list[Any] = []
         self.view = View(proto, folder, freeze_initializers)
         self.shapes = Shapes(self.view)
         self.constants = Constants(self.view, self.shapes)

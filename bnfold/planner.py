@@ -24,6 +24,7 @@ from bnfold.placement import Placement, place_constants
 from bnfold.route import Route, find_backward, find_forward
 from bnfold.scan import operators_without_maps
 from bnfold.sites import Site, find_sites, site_map
+from bnfold.trace import changes_of, trace
 from bnfold.verdict import Fold, Note, Plan, Reason, Refusal, Verdict
 from bnfold.weights import FLOAT_TYPES, Computed, Scaled
 
@@ -67,12 +68,12 @@ def plan_folds(context: Context, choice: Choice | None = None) -> tuple[Plan, li
             refusal = _refusal(site, kept.get(place) or _reason(context, site))
             rewritten = choice.no_batchnorm and id(site.nodes[0]) not in context.kept
             verdicts.append(_without_batchnorm(context, site, refusal) if rewritten else refusal)
-    if folds:
+    if folds and "CastLike" in before:
         store_type_casts(context)
     prune(context)
     notes = (*dropouts, *_copy_notes(context.view), *_pattern_notes(sites, choice))
     placements = list(place_constants(context.view))
-    return Plan(tuple(verdicts), before, _count(context.view), notes), placements
+    return Plan(tuple(verdicts), before, _count(context.view), notes, changes_of(context)), placements
 
 
 def plan_by_scan(proto: onnx.ModelProto, choice: Choice) -> Plan | None:
@@ -121,6 +122,7 @@ def _fold(context: Context, site: Site, forward: bool, merging: bool) -> Fold | 
         if isinstance(other, Route) and other.added_nodes < route.added_nodes:
             route = other
     takers = tuple(dict.fromkeys(describe(each) for each in route.takers))
+    trace(context, site, route)
     commit(context, site, route)
     return Fold(site.normalization, takers, site.notes + route.notes)
 
@@ -136,9 +138,11 @@ def _without_batchnorm(context: Context, site: Site, refusal: Refusal) -> Refusa
     steps = [("Mul", wide.scale, bool((wide.scale != 1).any())), ("Add", wide.offset, wide.has_offset)]
     backward, forward = find_backward(context, site, scale_only=True), find_forward(context, site, scale_only=True)
     if isinstance(backward, Route) and not backward.added_nodes:
+        trace(context, site, backward)
         make_edits(context, backward)
         steps = steps[1:]
     elif isinstance(forward, Route) and not forward.added_nodes and wide.scale.all():  # a·x + o is a·(x + o/a)
+        trace(context, site, forward)
         make_edits(context, forward)
         steps = [("Add", wide.offset / wide.scale, wide.has_offset)]
     written = [(op_type, Computed(values[0], elem_type)) for op_type, values, needed in steps if needed]

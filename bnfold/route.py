@@ -21,7 +21,7 @@ from bnfold.weights import FLOAT_TYPES, Computed, Weight, rounding_of
 _QUANTIZING = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Route:
     """A way for a map to leave the graph.
 
@@ -31,6 +31,7 @@ class Route:
         takers: who takes the map for good.
         offset: what an Add in the map's place must keep adding; None where the map leaves nothing behind.
         notes: remarks on the rounding of the new weights.
+        mapped: the tensors on it, which will hold other values.
     """
 
     forward: bool
@@ -38,6 +39,7 @@ class Route:
     takers: tuple[gs.Node, ...]
     offset: Computed | None = None
     notes: tuple[Note, ...] = ()
+    mapped: tuple[gs.Tensor, ...] = ()
 
     @property
     def added_nodes(self) -> int:
@@ -55,12 +57,13 @@ class _Search:
         self.merging = merging
         self.edits: list[Edit] = []
         self.takers: list[gs.Node] = []
+        self.mapped: list[gs.Tensor] = []
         self.visited: set[int] = set()
         self.leaves_offset = False
 
     def route(self, forward: bool, offset: Computed | None = None) -> Route:
         """What was found."""
-        return Route(forward, tuple(self.edits), tuple(self.takers), offset)
+        return Route(forward, tuple(self.edits), tuple(self.takers), offset, (), tuple(self.mapped))
 
     def ask(self, rules: dict[str, Rule], node: gs.Node, index: int, map_: Map) -> Step | Reason:
         """Asks the rule of one operator, unless the route has been there already."""
@@ -131,6 +134,7 @@ def _search_backward(context: Context, site: Site, map_: Map, merging: bool) -> 
         step = search.ask(BACKWARD, producer, output, carried)
         if isinstance(step, Reason):
             return step
+        search.mapped.append(tensor)
         pending += [(producer, producer.inputs[index], index, onward) for index, onward in step.onward]
     return search if search.takers else Reason("BNF005", "only constants stand before it")
 
@@ -146,6 +150,7 @@ def find_forward(context: Context, site: Site, merging: bool = False, scale_only
     pending: list[tuple[gs.Tensor, Map]] = [(site.result, map_)]
     while pending:
         tensor, carried = pending.pop()
+        search.mapped.append(tensor)
         if id(tensor) in context.view.escaping:
             return Reason("BNF004", f"`{tensor.name}` is an output of the graph")
         for reader in {id(node): node for node in context.view.readers(tensor)}.values():
@@ -237,7 +242,7 @@ def _checked(context: Context, site: Site, route: Route) -> Route | Reason:
                 notes.append(Note("BNF009", sentence, site.normalization.name, site.normalization.scope))
     if route.offset is not None and rounding_of(route.offset).overflow is not None:
         return Reason("BNF008", f"its offset overflows {FLOAT_TYPES[route.offset.elem_type].name}")
-    return replace(route, notes=tuple(notes))
+    return replace(route, notes=tuple(notes)) if notes else route
 
 
 def _new_weights(edit: Edit) -> tuple[Weight, ...]:

@@ -39,7 +39,7 @@ class Reason:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Normalization:
     """One normalization of the model: which one it is and what stands around it.
 
@@ -64,7 +64,47 @@ class Normalization:
     epsilon: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class NewConstant:
+    """A constant that a fold changed or made.
+
+    Attributes:
+        operator: what reads it in the folded model, as "Conv `conv1`".
+        input: as which of its inputs.
+        old: the original's name of what it was made from; "" where there was nothing, as for a bias that was absent.
+        new: its name in the folded model, which often is the same: the values differ all the same.
+    """
+
+    operator: str
+    input: int
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one fold did to the names of the graph: `bnfold.fold_map` reads it.
+
+    Attributes:
+        normalization: the name of what was folded.
+        scope: the graph that it was in; "" is the main graph.
+        output: the tensor that it made. After a fold into the operators before it, the tensor is still there with its values.
+        into: the operators that took it, as "Conv `conv1`".
+        gone: tensors of the original that the folded model does not have, as the former output of the Conv.
+        moved: tensors that are still there and hold other values, as those on the way from the Conv to the normalization.
+        constants: the constants that it changed or made.
+    """
+
+    normalization: str
+    scope: str
+    output: str
+    into: tuple[str, ...]
+    gone: tuple[str, ...]
+    moved: tuple[str, ...]
+    constants: tuple[NewConstant, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Fold:
     """This normalization goes into neighbouring operators.
 
@@ -112,12 +152,14 @@ class Plan:
         operators_before: operator type → count over all scopes, as the model stands.
         operators_after: the same once the folds are applied.
         notes: remarks about the model that belong to no single normalization.
+        changes: what the folds do to the names of the graph, in the order in which they are made.
     """
 
     verdicts: tuple[Verdict, ...]
     operators_before: dict[str, int] = field(default_factory=dict)
     operators_after: dict[str, int] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    changes: tuple[Change, ...] = ()
 
     @property
     def folds(self) -> tuple[Fold, ...]:
@@ -145,4 +187,5 @@ class Plan:
             "operators_before": self.operators_before,
             "operators_after": self.operators_after,
             "notes": [asdict(note) for note in self.notes],
+            "changes": [asdict(change) for change in self.changes],
         }

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bnfold"
 
 FLOORS = (
-    {"affine", "codes", "errors", "model_files", "verdict"},
+    {"affine", "codes", "errors", "folded_names", "model_files", "verdict"},
     {
         "constants",
         "context",
@@ -27,6 +27,7 @@ FLOORS = (
         "model",
         "parallel",
         "positions",
+        "provenance",
         "shapes",
         "stream",
         "weights",
@@ -34,11 +35,11 @@ FLOORS = (
     },
     {"sites"},
     {"ops"},
-    {"apply", "commit", "placement", "planner", "route", "scan"},
+    {"apply", "commit", "placement", "planner", "ranges", "route", "scan", "trace"},
     {"runtime"},
     {"report"},
     {"pipeline", "population"},
-    {"check", "exporter", "deploy", "folder", "testing"},
+    {"check", "exporter", "deploy", "folder", "integrations", "testing"},
     {"cli", "__main__"},
 )
 """Top-level modules and packages of bnfold, from the ground up. A new one needs a floor here."""
@@ -51,6 +52,7 @@ ALLOWED = {
     "onnxruntime": {"runtime"},
     "click": {"cli"},
     "torch": {"exporter"},
+    "olive": {"integrations"},
 }
 """Third-party packages that are kept to some places; the pipeline looks whether it was given a `gs.Graph`."""
 

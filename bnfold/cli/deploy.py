@@ -47,7 +47,10 @@ def triton(model: Path, repository: Path, quiet: bool, **options: Any) -> int:
 
 @command.command(name="olive-config", short_help="Olive's package config, with a pass that folds.")
 def olive_config() -> int:
-    """Prints Olive's package config with the pass BnFold in it, for `olive run --package-config FILE`."""
+    """Prints Olive's package config with the pass BnFold in it.
+
+    The file that `olive run` is given as its package config replaces Olive's own, so it holds all of Olive's passes, too.
+    """
     from bnfold.integrations.olive import package_config
 
     console.show_json(package_config())

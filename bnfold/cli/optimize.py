@@ -32,6 +32,7 @@ Examples:
 @click.option("--only", multiple=True, metavar="GLOB", help="Fold only normalizations with such a name; repeatable.")
 @click.option("--force", is_flag=True, help="Take folds that would not pay, too (see BNF020).")
 @click.option("--flush-subnormals", is_flag=True, help="Store folded values that are subnormal as zero (see BNF009).")
+@click.option("--no-metadata", is_flag=True, help="Do not note in the result what it was made of.")
 @click.option("--no-batchnorm", is_flag=True, help="Write what stays as Mul and Add, for targets without the operator.")
 @click.option(
     "--freeze-initializers",
@@ -51,6 +52,7 @@ def command(
     output: Path | None,
     in_place: bool,
     no_verify: bool,
+    no_metadata: bool,
     jobs: int,
     reports: tuple[Path, ...],
     per_layer: bool,
@@ -65,6 +67,7 @@ def command(
     say --in-place, and so does every normalization that cannot be folded, with the reason.
     """
     console.refuse_both(quiet, verbose)
+    options["metadata"] = not no_metadata
     if model.is_dir():
         return _folder(model, output, in_place, jobs, reports, as_json, quiet, verify=not no_verify, **options)
     destination = _destination(model, output, in_place)

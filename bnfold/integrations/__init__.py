@@ -1,0 +1,1 @@
+"""bnfold as a step of other tools. Each module needs the tool that it is named after."""
