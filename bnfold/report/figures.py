@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bnfold.codes import CODES
+from bnfold.report.page import TIED
 from bnfold.report.report import ModelFacts, Report
 from bnfold.verdict import Fold, Note, Plan, Refusal
 
 if TYPE_CHECKING:
-    from bnfold.runtime.verify import OutputComparison, Verification
+    from bnfold.runtime.layers import Layer
+    from bnfold.runtime.verification import OutputComparison, Verification
 
 _CLASSIFIED = 2  # the rank of an output [N, K]
 NOTHING_TO_FOLD = "nothing: the model holds no normalization. It is folded already, or never had one."
@@ -125,8 +127,13 @@ def about(facts: ModelFacts) -> str:
 
 def into(folds: Iterable[Fold]) -> str:
     """What takes the folds, by operator: "Conv 20, Gemm 2"."""
-    takers = Counter(" + ".join(sorted({operator.partition(" ")[0] for operator in fold.into})) for fold in folds)
-    return ", ".join(f"{taker} {number}" for taker, number in takers.most_common())
+    return takers(fold.into for fold in folds)
+
+
+def takers(operators: Iterable[Iterable[str]]) -> str:
+    """Operators that took something, by type: "Conv 20, Gemm 2"; those that took one thing together as "Conv + Gemm"."""
+    counts = Counter(" + ".join(sorted({operator.partition(" ")[0] for operator in each})) for each in operators)
+    return ", ".join(f"{taker} {number}" for taker, number in counts.most_common())
 
 
 def changed_operators(plan: Plan) -> list[tuple[str, int, int]]:
@@ -164,32 +171,109 @@ def difference(row: OutputComparison) -> str:
         return "not comparable"
     words = ["identical"]
     if worst.max_abs_diff != 0:
-        words = [f"max |Δ| {worst.max_abs_diff:.2e}", f"allowed {worst.allowed:.2e}", f"values to {worst.reference_max:.3g}"]
+        words = [f"max |Δ| {worst.max_abs_diff:.2e}"]
+        words += [] if worst.by_truth else [f"allowed {worst.allowed:.2e}"]
+        words += [f"values to {worst.reference_max:.3g}"]
         words += [f"SQNR {worst.sqnr_db:.0f} dB"] if math.isfinite(worst.sqnr_db) else []
     return " · ".join([*words, *argmax([row])])
 
 
-COLUMNS = ("max |Δ|", "allowed", "values to", "SQNR")
-"""The titles of `measured`."""
+_COLUMNS = ("max |Δ|", "allowed", "values to", "SQNR")
+_TRUTH_COLUMNS = ("max |Δ|", "original", "candidate", "values to", "SQNR")
 
 
-def measured(row: OutputComparison) -> tuple[str, str, str, str]:
-    """What was measured on one output, as cells of a table."""
-    worst = row.worst
+def columns(rows: Iterable[OutputComparison]) -> tuple[str, ...]:
+    """The titles for `measured`; `original` and `candidate` are the largest errors against float64."""
+    return _TRUTH_COLUMNS if any(row.worst.truth is not None for row in rows) else _COLUMNS
+
+
+def measured(row: OutputComparison, titles: Sequence[str]) -> tuple[str, ...]:
+    """What was measured on one output, as cells of a table with these titles."""
+    worst, truth = row.worst, row.worst.truth
     if math.isnan(worst.max_abs_diff):
-        return ("–", "–", "–", "–")
-    sqnr = f"{worst.sqnr_db:.0f} dB" if math.isfinite(worst.sqnr_db) else "–"
-    differs = "identical" if worst.max_abs_diff == 0 else f"{worst.max_abs_diff:.2e}"
-    return (differs, f"{worst.allowed:.2e}", f"{worst.reference_max:.3g}", sqnr)
+        return ("–",) * len(titles)
+    cells = {
+        "max |Δ|": "identical" if worst.max_abs_diff == 0 else f"{worst.max_abs_diff:.2e}",
+        "allowed": f"{worst.allowed:.2e}",
+        "original": "–" if truth is None else f"{truth.original.max_abs:.2e}",
+        "candidate": "–" if truth is None else f"{truth.candidate.max_abs:.2e}",
+        "values to": f"{worst.reference_max:.3g}",
+        "SQNR": f"{worst.sqnr_db:.0f} dB" if math.isfinite(worst.sqnr_db) else "–",
+    }
+    return tuple(cells[title] for title in titles)
+
+
+def beside_truth(verification: Verification) -> str:
+    """Whether the candidate is as close to the float64 truth as the original, in one sentence; "" where they are identical."""
+    truths = [row.worst.truth for row in verification.outputs if row.worst.truth is not None]
+    if not truths or all(truth.candidate == truth.original and truth.algebra.max_abs == 0 for truth in truths):
+        return ""
+    outputs = len({row.output for row in verification.outputs})
+    closer, total = min((truth.closer, truth.inputs) for truth in truths)
+    furthest = max(truth.furthest for truth in truths)
+    if outputs > 1:
+        closer, total = sum(truth.closer for truth in truths), sum(truth.inputs for truth in truths)
+    words = f"closer to the float64 truth than the original on {closer} of {total} {'measurements' if outputs > 1 else 'inputs'}"
+    if furthest <= 1:
+        return f"{words}, never further"
+    if not math.isfinite(furthest):
+        return f"{words}, never further than rounding its weights explains"
+    explained = ", which rounding its weights explains" if furthest > _REMARKABLE else ""
+    return f"{words}, never further than {times(furthest)}{explained}"
+
+
+_REMARKABLE = 3
+
+LAYER_COLUMNS = ("original", "candidate", "float64 Δ", "of limit")
+"""The titles of `layer_cells`: both errors against float64 in onnxruntime, the difference in float64, its part of the limit."""
+
+
+def layer_cells(layer: Layer) -> tuple[str, str, str, str]:
+    """What was measured on one layer, as cells of a table."""
+    errors = ("–" if one is None else f"{one.max_abs:.1e}" for one in (layer.original, layer.candidate))
+    share = {"moved": "moved", "wrong": "WRONG", "ok": f"{layer.severity:.0%}"}[layer.status]
+    return (*errors, f"{layer.algebra.max_abs:.1e}", share)  # type: ignore[return-value]  # two errors
+
+
+def deciding(verification: Verification) -> list[OutputComparison]:
+    """The outputs at the first optimization level that was measured."""
+    first = verification.outputs[0].level if verification.outputs else ""
+    return [row for row in verification.outputs if row.level == first]
 
 
 def argmax(rows: Iterable[OutputComparison]) -> list[str]:
-    """Whether decisions changed, in words; nothing where there are none: only an output [N, K] decides between K classes."""
+    """Whether decisions changed, in words; nothing where there are none: only an output [N, K] decides between K classes.
+
+    A certified one leads by more than twice the largest difference, so that no difference of that size could have changed it.
+    """
     deciding = [row.worst for row in rows if len(row.worst.shape) == _CLASSIFIED]
     changed, total = sum(worst.argmax_changed for worst in deciding), sum(worst.argmax_total for worst in deciding)
     if not total:
         return []
-    return [f"argmax changed on {changed} of {total}" if changed else f"argmax unchanged on {total} of {total}"]
+    if changed:
+        return [f"argmax changed on {changed} of {total}"]
+    sure = sum(worst.argmax_certified for worst in deciding)
+    certified = [f"{'all' if sure == total else sure} certified"] if sure else []
+    return [f"argmax unchanged on {total} of {total}", *certified]
+
+
+def times(ratio: float) -> str:
+    """A ratio for people: "1.2 ×", "18,000 ×"."""
+    if not math.isfinite(ratio):
+        return "infinitely many ×"
+    return f"{ratio:.2g} ×" if ratio < 100 else f"{int(float(f'{ratio:.2g}')):,} ×"
+
+
+def some(texts: Sequence[str], shown: int | None) -> list[str]:
+    """The first `shown` of `texts`, and how many more there are; all of them for None."""
+    if shown is None or len(texts) <= shown:
+        return list(texts)
+    return [*texts[:shown], f"… {more(len(texts) - shown)}"]
+
+
+def more(number: int) -> str:
+    """The end of a list that is cut short."""
+    return f"({number} more, -v for all)".replace(" ", TIED)
 
 
 def remarks(verification: Verification) -> list[Note]:
@@ -198,7 +282,7 @@ def remarks(verification: Verification) -> list[Note]:
 
 
 def worst_by_output(verification: Verification) -> list[OutputComparison]:
-    """For each output the optimization level where it differs most, the worst output first."""
+    """For each output the optimization level where it comes closest to its limit, the worst output first."""
     worst: dict[str, OutputComparison] = {}
     for row in verification.outputs:
         if row.output not in worst or _badness(row) > _badness(worst[row.output]):

@@ -12,7 +12,7 @@ from bnfold.report.report import Report
 from bnfold.verdict import Fold
 
 if TYPE_CHECKING:
-    from bnfold.runtime.verify import Verification
+    from bnfold.runtime.verification import OutputComparison, Verification
 
 
 def optimize_markdown(report: Report) -> str:
@@ -30,7 +30,7 @@ def optimize_markdown(report: Report) -> str:
     if plan.folds:
         operators = figures.changed_operators(plan)
         lines += ["", "## Operators", "", *table(("operator", "before", "after"), operators)]
-    lines += _verification(report)
+    lines += _verification(report) + _accuracy(report)
     lines += _findings("Stays", figures.refusal_groups(plan.refusals))
     lines += _findings("Remarks", figures.note_groups(plan.all_notes))
     return "\n".join(lines + _normalizations(report)) + "\n"
@@ -45,7 +45,8 @@ def verify_markdown(reference: str, candidate: str, verification: Verification) 
 
 def _outcome(report: Report) -> str:
     if not report.ok:
-        return "**The verification failed, and nothing was written.**"
+        what = "The verification" if report.verification is not None and not report.verification.ok else "A gate on labelled data"
+        return f"**{what} failed, and nothing was written.**"
     if not report.written or report.destination is None:
         return "**Nothing was written (dry run).**"
     same = ", identical to the original" if report.identical else ""
@@ -56,14 +57,49 @@ def _verification(report: Report) -> list[str]:
     return ["", "## Verification", "", "Not done."] if report.verification is None else _measured(report.verification)
 
 
+def _accuracy(report: Report) -> list[str]:
+    if report.accuracy is None:
+        return []
+    from bnfold.report.accuracy_report import accuracy_sections
+
+    return ["", "## Accuracy", *accuracy_sections(report.accuracy)]
+
+
 def _measured(verification: Verification) -> list[str]:
+    outcome = ("ok", "**failed**")
     rows = [
-        (code(row.output), row.level, row.feed, figures.difference(row), "ok" if row.ok else "**failed**")
+        (code(row.output), row.level, row.feed, figures.difference(row), *_errors(row), outcome[not row.ok])
         for row in verification.outputs
     ]
-    lines = ["", "## Verification", "", *table(("output", "optimizations", "input", "difference", ""), rows)]
-    lines += ["", *(f"* {text(failure)}" for failure in verification.failures)] if verification.failures else []
-    return lines + _findings("Remarks on the verification", figures.note_groups(figures.remarks(verification)))
+    titles = ("output", "optimizations", "input", "difference", "original's error", "candidate's error", "")
+    lines = ["", "## Verification", "", *table(titles, rows)]
+    if verification.truth_feeds:
+        inputs = figures.count(verification.truth_feeds, "input")
+        lines += ["", f"Errors are the largest against float64, on {inputs} of {verification.feeds}."]
+    if beside := figures.beside_truth(verification):
+        lines += ["", f"The candidate is {beside}."]
+    failures = list(verification.failures)
+    if failures and verification.first_wrong is not None:
+        failures.append(f"The first layer that went wrong: {verification.first_wrong.where}.")
+    lines += ["", *(f"* {text(failure)}" for failure in failures)] if failures else []
+    return (
+        lines
+        + _layers(verification)
+        + _findings("Remarks on the verification", figures.note_groups(figures.remarks(verification)))
+    )
+
+
+def _errors(row: OutputComparison) -> tuple[str, str]:
+    truth = row.worst.truth
+    return ("", "") if truth is None else (f"{truth.original.max_abs:.2e}", f"{truth.candidate.max_abs:.2e}")
+
+
+def _layers(verification: Verification) -> list[str]:
+    if not verification.layers:
+        return []
+    rows = [(text(layer.where), code(layer.tensor), *figures.layer_cells(layer)) for layer in verification.layers]
+    summary = f"<details><summary>Every layer against float64 ({len(rows)})</summary>"
+    return ["", summary, "", *table(("layer", "tensor", *figures.LAYER_COLUMNS), rows), "", "</details>"]
 
 
 def _findings(heading: str, groups: Sequence[figures.Group]) -> list[str]:

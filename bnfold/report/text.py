@@ -9,20 +9,27 @@ from typing import TYPE_CHECKING
 from bnfold.codes import LEVELS, Code
 from bnfold.report import figures
 from bnfold.report.figures import Group
-from bnfold.report.page import INDENT, LABEL, TIED, Page, Role, Style, clean, plain
+from bnfold.report.page import INDENT, LABEL, Page, Role, Style, clean, plain
 from bnfold.report.report import Inspection, ModelFacts, Report
+from bnfold.report.verification_text import verification_lines
 from bnfold.verdict import Fold, Normalization, Note, Plan, Verdict
 
 if TYPE_CHECKING:
-    from bnfold.runtime.verify import OutputComparison, Verification
+    from bnfold.runtime.verify import Verification
 
 _NAMES_SHOWN = 4
-_ROWS_SHOWN = 4
-_WIDEST_NAME = 40
 _GROUP_COLUMN = len("   4   BNF004  ")
 
 
-def optimize_text(report: Report, *, style: Style = plain, width: int = 100, verbose: bool = False, quiet: bool = False) -> str:
+def optimize_text(
+    report: Report,
+    *,
+    style: Style = plain,
+    width: int = 100,
+    verbose: bool = False,
+    quiet: bool = False,
+    per_layer: bool = False,
+) -> str:
     """The screen of `bnfold optimize`; with `quiet` only what is wrong, which may be nothing at all."""
     page = Page(style, width)
     if quiet:
@@ -36,9 +43,12 @@ def optimize_text(report: Report, *, style: Style = plain, width: int = 100, ver
     lines += _folded(page, report, verbose)
     lines += _notes(page, report.plan.all_notes, verbose)
     if report.verification is not None:
-        lines += _remarks(page, report.verification, verbose) + _verification(page, report.verification, verbose)
+        lines += _remarks(page, report.verification, verbose) + verification_lines(
+            page, report.verification, verbose=verbose, per_layer=per_layer
+        )
     elif report.written and not report.identical:
         lines += page.entry("verified", "no, as asked (--no-verify)", "warn")
+    lines += _accuracy(page, report, verbose)
     return "\n".join(lines + _outcome(page, report))
 
 
@@ -46,7 +56,7 @@ def inspect_text(inspection: Inspection, *, style: Style = plain, width: int = 1
     """The screen of `bnfold inspect`."""
     page = Page(style, width)
     plan, facts = inspection.plan, inspection.facts
-    lines = [_header(page, facts), ""]
+    lines = [_header(page, facts), *_origin(page, facts, verbose), ""]
     if not plan.verdicts:
         return "\n".join(lines + page.entry("folds", figures.NOTHING_TO_FOLD) + _notes(page, plan.notes, verbose))
     if verbose:
@@ -72,6 +82,7 @@ def verify_text(
     width: int = 100,
     verbose: bool = False,
     quiet: bool = False,
+    per_layer: bool = False,
 ) -> str:
     """The screen of `bnfold verify`; with `quiet` only what is wrong."""
     page = Page(style, width)
@@ -79,7 +90,14 @@ def verify_text(
     if quiet and verification.ok:
         problems = _notes(page, _warnings(verification.notes), verbose)
         return "\n".join([header, *problems]) if problems else ""
-    return "\n".join([header, "", *_remarks(page, verification, verbose), *_verification(page, verification, verbose)])
+    return "\n".join(
+        [
+            header,
+            "",
+            *_remarks(page, verification, verbose),
+            *verification_lines(page, verification, verbose=verbose, per_layer=per_layer),
+        ]
+    )
 
 
 def explain_text(code: Code, *, style: Style = plain, width: int = 100) -> str:
@@ -101,6 +119,19 @@ def explain_text(code: Code, *, style: Style = plain, width: int = 100) -> str:
 
 def _header(page: Page, facts: ModelFacts) -> str:
     return f"{page.style(clean(facts.path), 'strong')}   {clean(figures.about(facts))}"
+
+
+def _origin(page: Page, facts: ModelFacts, verbose: bool) -> list[str]:
+    """What the model says about its own folding."""
+    lines: list[str] = []
+    for run in facts.folded:
+        taken = figures.takers(into for _, into in run.folds)
+        told = f"{figures.count(len(run.folds), 'normalization')} ({taken})" if run.folds else ""
+        made = f"by bnfold {run.version} from sha256 {run.source_sha256}"
+        lines += page.entry("" if lines else "folded", ", ".join(filter(None, (told, made))))
+        for name, into in run.folds if verbose else ():
+            lines += page.entry("", f"{name} → {', '.join(into)}")
+    return ["", *lines] if lines else []
 
 
 def _operators(page: Page, plan: Plan) -> list[str]:
@@ -175,7 +206,7 @@ def _groups(page: Page, label: str, groups: Sequence[Group], verbose: bool) -> l
 def _names(names: Sequence[str], verbose: bool) -> str:
     if verbose or len(names) <= _NAMES_SHOWN:
         return ", ".join(names)
-    return ", ".join(names[:_NAMES_SHOWN]) + f", … {_more(len(names) - _NAMES_SHOWN)}"
+    return ", ".join(names[:_NAMES_SHOWN]) + f", … {figures.more(len(names) - _NAMES_SHOWN)}"
 
 
 def _notes(page: Page, notes: Sequence[Note], verbose: bool) -> list[str]:
@@ -192,61 +223,26 @@ def _problems(page: Page, report: Report) -> list[str]:
     broken = [refusal for refusal in report.plan.refusals if figures.is_warning(refusal.code)]
     lines = _groups(page, "stays", figures.refusal_groups(broken), False)
     lines += _notes(page, _warnings(report.plan.all_notes), False)
+    if report.accuracy is not None and not report.accuracy.ok:
+        return lines + _accuracy(page, report, False) + _outcome(page, report)
     if report.verification is None:
         return lines
     if report.verification.ok:
         return lines + _notes(page, _warnings(report.verification.notes), False)
     lines += _remarks(page, report.verification, False)
-    return lines + _verification(page, report.verification, False) + _outcome(page, report)
+    return lines + verification_lines(page, report.verification, verbose=False) + _outcome(page, report)
 
 
-def _verification(page: Page, verification: Verification, verbose: bool) -> list[str]:
-    shown = None if verbose else _ROWS_SHOWN
-    lines: list[str] = []
-    for text in [*_some(verification.failures, shown), *_measured(verification, shown)]:
-        label = ("verified" if verification.ok else "FAILED") if not lines else ""
-        lines += page.entry(label, text, "good" if verification.ok else "bad")
-    return lines
+def _accuracy(page: Page, report: Report, verbose: bool) -> list[str]:
+    if report.accuracy is None:
+        return []
+    from bnfold.report.accuracy_text import accuracy_summary
+
+    return accuracy_summary(page, report.accuracy, verbose=verbose)
 
 
 def _remarks(page: Page, verification: Verification, verbose: bool) -> list[str]:
     return _notes(page, figures.remarks(verification), verbose)
-
-
-def _measured(verification: Verification, shown: int | None) -> list[str]:
-    """One line for one output; otherwise what they have in common and a table of the worst, or with `shown` None of all."""
-    rows = figures.worst_by_output(verification)
-    on_inputs = f"on {figures.count(verification.feeds, 'input')}"
-    if not rows:
-        return [] if verification.failures else [f"nothing to compare {on_inputs}"]
-    if shown is not None and len(rows) == 1:
-        return [f"{figures.difference(rows[0])} · {on_inputs}"]
-    decided = figures.argmax(row for row in verification.outputs if row.level == "disabled")
-    common = " · ".join([f"{figures.count(len(rows), 'output')} {on_inputs}", *decided])
-    if shown is None:
-        where = [f"{row.level}, {row.feed}" for row in verification.outputs]
-        return [common, *_table(verification.outputs, where)]
-    title, *lines = _table(rows, [""] * len(rows))
-    return [common, title, *_some(lines, shown)]
-
-
-def _table(rows: Sequence[OutputComparison], where: Sequence[str]) -> list[str]:
-    """Aligned columns, titles first; lines may end only before `where`."""
-    column = max(len("output"), *(min(len(clean(row.output)), _WIDEST_NAME) for row in rows))
-    cells = [("output", *figures.COLUMNS), *((clean(row.output), *figures.measured(row)) for row in rows)]
-    lines = [f"{name:{column}}{''.join(f'{cell:>10}' for cell in numbers)}" for name, *numbers in cells]
-    ends = [f"   {at}" if at else "" for at in ("optimizations, input" if any(where) else "", *where)]
-    return [line.replace(" ", TIED) + end for line, end in zip(lines, ends, strict=True)]
-
-
-def _some(texts: Sequence[str], shown: int | None) -> list[str]:
-    if shown is None or len(texts) <= shown:
-        return list(texts)
-    return [*texts[:shown], f"… {_more(len(texts) - shown)}"]
-
-
-def _more(number: int) -> str:
-    return f"({number} more, -v for all)".replace(" ", TIED)
 
 
 def _outcome(page: Page, report: Report) -> list[str]:

@@ -12,16 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnfold.errors import InputError
-from bnfold.runtime.compare import FLOAT_NAMES, Comparison, compare_values, leaves
+from bnfold.runtime.compare import Comparison, compare_values, leaves
 from bnfold.runtime.feeds import DTYPES, Feed
-from bnfold.runtime.session import CannotRun, RunFailed, Session, Value
+from bnfold.runtime.providers import Target
+from bnfold.runtime.session import CannotRun, Level, RunFailed, Session, Value
 from bnfold.runtime.source import Source
+from bnfold.runtime.tolerance import FLOAT_NAMES
 from bnfold.verdict import Note
 
 Measure: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], Comparison]
-
-BUDGET_S = 30.0
-"""After this time no further generated input is tried. The other three passes take about as long each."""
 
 _MIN_FEEDS = 2
 _STEADY = 0.2  # of the tolerance; measured, a fold's rounding moves an output up to 5 × as far as that of the input
@@ -29,7 +28,7 @@ _STEADY = 0.2  # of the tolerance; measured, a fold's rounding moves an output u
 
 @dataclass(frozen=True)
 class Baseline:
-    """The original on its inputs, without optimizations.
+    """The original on its inputs.
 
     Attributes:
         feeds: the inputs.
@@ -44,13 +43,23 @@ class Baseline:
     undecided: tuple[str, ...]
 
 
-def settle(source: Source, proposals: Iterable[tuple[Feed, ...]], measure: Measure) -> Baseline:
+def settle(
+    source: Source,
+    proposals: Iterable[tuple[Feed, ...]],
+    measure: Measure,
+    level: Level,
+    target: Target,
+    budget_s: float,
+) -> Baseline:
     """Runs the original on the first proposal that it accepts as a whole.
 
     Args:
         source: the original.
         proposals: lists of inputs, the likeliest to fit first.
         measure: compares two arrays under the tolerance in force.
+        level: how much onnxruntime may optimize.
+        target: where it runs.
+        budget_s: after this time no further generated input is tried.
 
     Raises:
         InputError: the original is invalid, or runs on no proposal.
@@ -62,11 +71,11 @@ def settle(source: Source, proposals: Iterable[tuple[Feed, ...]], measure: Measu
                 f"output `{spec.name}` of {source.label} has type {spec.elem_type}, which onnxruntime cannot hand to "
                 "numpy, so it cannot be compared."
             )
-    session = Session(source, "disabled")
+    session = Session(source, level, target)
     refusals: list[RunFailed] = []
     for feeds in proposals:
         try:
-            return _record(session, source, feeds, measure)
+            return _record(session, source, feeds, measure, budget_s)
         except RunFailed as error:
             refusals.append(error)
     if len(refusals) > 1:
@@ -78,22 +87,23 @@ def settle(source: Source, proposals: Iterable[tuple[Feed, ...]], measure: Measu
     raise InputError(f"{refusals[0]} {advice}")
 
 
-def _record(session: Session, source: Source, feeds: tuple[Feed, ...], measure: Measure) -> Baseline:
+def _record(session: Session, source: Source, feeds: tuple[Feed, ...], measure: Measure, budget_s: float) -> Baseline:
     started = time.perf_counter()
-    outputs: list[list[Value]] = []
+    runs: list[tuple[Feed, list[Value]]] = []
     for feed in feeds:
-        late = feed.generated and time.perf_counter() - started > BUDGET_S
-        if late and len(outputs) >= _MIN_FEEDS:
+        late = feed.generated and time.perf_counter() - started > budget_s
+        if late and len(runs) >= _MIN_FEEDS:
             break
-        outputs.append(session.run(feed.values))
-    if not _same(outputs[0], session.run(feeds[0].values), measure):
+        try:
+            runs.append((feed, session.run(feed.values)))
+        except RunFailed:
+            if not feed.wide:
+                raise
+    first, outputs = runs[0]
+    if not _same(outputs, session.run(first.values), measure):
         sentence = "The original is not deterministic (BNF033): two runs on the same input differ, so no comparison is possible."
-        return Baseline(feeds[:1], (outputs[0],), (Note("BNF033", sentence),), (sentence,))
-    kept = [
-        (feed, values)
-        for feed, values in zip(feeds, outputs, strict=False)  # there are fewer outputs when the time was up
-        if not feed.wide or _digests(session, feed, values, measure)
-    ]
+        return Baseline((first,), (outputs,), (Note("BNF033", sentence),), (sentence,))
+    kept = [(feed, values) for feed, values in runs if not feed.wide or _digests(session, feed, values, measure)]
     notes, undecided = _non_finite(source, kept)
     return Baseline(tuple(feed for feed, _ in kept), tuple(values for _, values in kept), notes, undecided)
 

@@ -1,16 +1,15 @@
 """Inputs for a verification: made from the model's own signature, or given by the caller.
 
-Generated values come from one numpy generator, so a seed always gives the same inputs. Floats are drawn in five ways.
-Two of them are *wide*: a model that scales its own input down, `(x / 255 − mean) / std`, hardly notices values of size 1,
-and one that does not may be driven out of its range by values of size 255. The verification drops a wide input that the
-model cannot digest, and never one of the others.
+Generated values come from one numpy generator, so a seed always gives the same inputs. Some of them are *wide*: a model that
+scales its own input down, `(x / 255 − mean) / std`, hardly notices values of size 1, and one that does not may be driven out
+of its range by values of size 255; one that leaves its sizes open may still not take odd ones. The verification drops a wide
+input that the model cannot digest, and never one of the others.
 """
 
 from __future__ import annotations
 
 import os
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,22 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnfold.errors import InputError
+from bnfold.runtime.draws import DISTRIBUTIONS, Distribution
+from bnfold.runtime.input_files import read_inputs
 from bnfold.runtime.session import Value
 from bnfold.runtime.sizes import Shape, check_shapes, describe, guesses, listing, mismatch
 from bnfold.runtime.source import ValueSpec
-
-Draw = Callable[[np.random.Generator, Shape], NDArray[np.float64]]
-
-DISTRIBUTIONS: dict[str, Draw] = {
-    "normal(0, 1)": lambda rng, shape: rng.standard_normal(shape),
-    "uniform(0, 1)": lambda rng, shape: rng.random(shape),
-    "uniform(-1, 1)": lambda rng, shape: rng.uniform(-1.0, 1.0, shape),
-    "normal(0, 4)": lambda rng, shape: rng.normal(0.0, 4.0, shape),
-    "uniform(0, 255)": lambda rng, shape: rng.uniform(0.0, 255.0, shape),
-}
-"""How floats are drawn, label → function of a generator and a shape."""
-
-WIDE = frozenset({"normal(0, 4)", "uniform(0, 255)"})
 
 FLOATS: dict[str, np.dtype[Any]] = {
     "float": np.dtype(np.float32),
@@ -50,6 +38,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 """The element types that numpy and onnxruntime exchange, by ONNX name."""
 
+_RANDOM_FEEDS = 4
+"""Of a model without floats, where the distributions make no difference."""
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -59,7 +50,7 @@ class Feed:
         label: what messages call it.
         values: input name → value.
         generated: whether bnfold made it up.
-        wide: whether it may lie outside what the model was made for.
+        wide: whether it may lie outside what the model was made for, by its values or by its sizes.
     """
 
     label: str
@@ -73,7 +64,8 @@ def generated_feeds(
 ) -> Iterator[tuple[Feed, ...]]:
     """Yields lists of feeds, one list for each guess at the sizes that the model leaves open, the likeliest first.
 
-    Optional inputs are left out.
+    In each list the most telling feed stands first. Optional inputs are left out. Integers are drawn up to the size of the
+    constant table that they are looked up in, and else up to a small number.
 
     Raises:
         InputError: an input is of a type that cannot be made, or `input_shapes` does not fit the model.
@@ -85,14 +77,17 @@ def generated_feeds(
                 f"no values can be made up for input `{spec.name}` of type {spec.type or 'unknown'}. "
                 f"Give real inputs: --inputs FILE.npz, or from Python inputs=[{{{spec.name!r}: …}}]."
             )
+    has_floats = any(spec.elem_type in FLOATS for spec in needed)
     for sizes in guesses(needed, check_shapes(needed, input_shapes)):
         rng = np.random.default_rng(seed)
-        feeds = []
-        has_floats = any(spec.elem_type in FLOATS for spec in needed)
-        for number, (label, draw) in enumerate(DISTRIBUTIONS.items(), 1):
-            values = {spec.name: _draw(spec, sizes.shapes[spec.name], sizes.ids, rng, draw) for spec in needed}
-            name = label if has_floats else f"random {number}"
-            feeds.append(Feed(name, values, generated=True, wide=label in WIDE))
+        feeds: list[Feed] = []
+        for distribution in DISTRIBUTIONS if has_floats else DISTRIBUTIONS[:_RANDOM_FEEDS]:
+            shapes = sizes.odd if distribution.resized else sizes.shapes
+            if distribution.resized and shapes == sizes.shapes:
+                continue
+            values = {spec.name: _draw(spec, shapes[spec.name], sizes.ids, rng, distribution) for spec in needed}
+            label = distribution.label if has_floats else f"random {len(feeds) + 1}"
+            feeds.append(Feed(label, values, generated=True, wide=distribution.wide and (has_floats or distribution.resized)))
         yield tuple(feeds)
 
 
@@ -101,46 +96,37 @@ def given_feeds(specs: Sequence[ValueSpec], inputs: str | os.PathLike[str] | Seq
 
     Args:
         specs: the inputs of the model.
-        inputs: a .npz file, one array per input name and in all one feed; or one mapping per feed. numpy knows no
+        inputs: a file or a folder that `bnfold.runtime.input_files` reads; or one mapping per feed. numpy knows no
             bfloat16: for such an input give float32, which is rounded, or two-byte voids, as `np.savez` writes
             ml_dtypes' bfloat16.
 
     Raises:
-        InputError: the file cannot be read, a name is missing or unknown, or a type or a shape does not fit.
+        InputError: a file cannot be read, a name is missing or unknown, or a type or a shape does not fit.
     """
     if isinstance(inputs, str | os.PathLike):
         path = Path(inputs)
-        return (Feed(path.name, _checked(specs, _read_npz(path), str(path))),)
+        return tuple(
+            Feed(label, _checked(specs, values, str(path) if label == path.name else f"{label} of {path}"))
+            for label, values in read_inputs(specs, path)
+        )
     if not inputs:
         raise InputError("the list of inputs is empty: give at least one mapping of input names to arrays.")
     return tuple(Feed(f"input {number}", _checked(specs, values, f"input {number}")) for number, values in enumerate(inputs, 1))
 
 
-def _draw(spec: ValueSpec, shape: Shape, ids: int, rng: np.random.Generator, draw: Draw) -> NDArray[Any]:
+def _draw(spec: ValueSpec, shape: Shape, ids: int, rng: np.random.Generator, distribution: Distribution) -> NDArray[Any]:
     dtype = DTYPES[spec.elem_type]
     if spec.elem_type in FLOATS:
-        return np.asarray(draw(rng, shape)).astype(dtype)
+        return np.asarray(distribution.draw(rng, shape)).astype(dtype)
     if spec.elem_type == "bool":
         return np.asarray(rng.integers(0, 2, shape)).astype(bool)
     if spec.elem_type == "string":
         return np.asarray(np.array(list("abcdefghij"), dtype=object)[rng.integers(0, 10, shape)], dtype=object)
-    if dtype.itemsize == 1:  # an image, or quantized values: never an index in ONNX
+    if spec.limit is None and dtype.itemsize == 1:  # an image, or quantized values: never an index in ONNX
         limits = np.iinfo(dtype)
         return np.asarray(rng.integers(limits.min, limits.max, shape, endpoint=True)).astype(dtype)
-    return np.asarray(rng.integers(0, ids, shape)).astype(dtype)
-
-
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} is a single array: save the inputs by name, np.savez({path.stem!r}, x=…).")
-            return {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (ValueError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"{path} is no .npz file of plain arrays: write it with np.savez, without objects.") from None
+    below = ids if spec.limit is None else min(spec.limit, np.iinfo(dtype).max)
+    return np.asarray(rng.integers(0, max(1, below), shape)).astype(dtype)
 
 
 def _checked(specs: Sequence[ValueSpec], values: Mapping[str, Value], where: str) -> dict[str, Value]:

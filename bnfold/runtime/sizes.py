@@ -2,12 +2,15 @@
 
 The same symbolic dimension gets the same size in every input. The first axis is a batch; axis 1 of an image is its channels,
 unless the last axis holds 1, 3 or 4 of them (NHWC); everything else is an extent, of an image or of a sequence.
+
+Beside each guess stand odd sizes, 61 × 67 beside 64 × 64 and a batch of 1: an operator that is right for even, square and
+padded inputs only shows it there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from bnfold.errors import InputError
@@ -20,6 +23,9 @@ _EXTENTS = (64, 224, 32, 256, 28, 299, 384, 512, 640, 16, 1)
 _CHANNELS = (3, 1)
 _BATCHES = (2, 1)
 _IDS = (10, 2)
+
+_ODD_STEP = 3
+_LEAST_ODD = 16  # smaller extents stay as they are
 
 _MAX_GUESSES = 128
 _MAX_ELEMENTS = 1 << 26
@@ -34,10 +40,12 @@ class Sizes:
     Attributes:
         shapes: input name → shape.
         ids: integers are drawn from `[0, ids)`, as they may be indices into a small table.
+        odd: input name → shape at odd sizes, which the model need not take; the same as `shapes` where nothing is open.
     """
 
     shapes: dict[str, Shape]
     ids: int
+    odd: dict[str, Shape]
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class _Guess:
     extent: int
     channels: int
     batch: int
+    odd: bool = False
 
 
 def guesses(specs: Sequence[ValueSpec], fixed: Mapping[str, Shape]) -> Iterator[Sizes]:
@@ -58,7 +67,9 @@ def guesses(specs: Sequence[ValueSpec], fixed: Mapping[str, Shape]) -> Iterator[
     ids = _IDS if any("int" in spec.elem_type for spec in specs) else _IDS[:1]
     tried: list[Sizes] = []
     for rank, extent, channels, batch, high in product(_RANKS, _EXTENTS, _CHANNELS, _BATCHES, ids):
-        sizes = Sizes(_resolve(specs, fixed, _Guess(rank, extent, channels, batch)), high)
+        guess = _Guess(rank, extent, channels, batch)
+        odd = _resolve(specs, fixed, replace(guess, batch=1, odd=True))
+        sizes = Sizes(_resolve(specs, fixed, guess), high, odd)
         too_large = any(_elements(shape) > _MAX_ELEMENTS for shape in sizes.shapes.values())
         if sizes in tried or (tried and too_large):
             continue
@@ -139,6 +150,8 @@ def _open_size(wanted: tuple[int | str | None, ...], axis: int, guess: _Guess, s
         return guess.batch
     if axis == 1 and len(wanted) >= 4 and wanted[-1] not in _CHANNELS_LAST:
         return guess.channels
+    if guess.odd and guess.extent >= _LEAST_ODD:
+        return guess.extent + (_ODD_STEP if axis % 2 else -_ODD_STEP)
     return guess.extent
 
 

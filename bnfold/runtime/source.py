@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bnfold.errors import InputError
+from bnfold.runtime.indices import index_limits
 from bnfold.runtime.tolerance import Precision, coarsest
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ class ValueSpec:
         name: its name.
         type: as onnxruntime spells it: "tensor(float)", "sequence(tensor(int64))"; "" where the model does not say.
         shape: extents, names of symbolic dimensions, and None for unknown ones; None when the rank is unknown.
+        limit: of an input that is looked up in a constant table: its values are below that.
     """
 
     name: str
     type: str
     shape: tuple[int | str | None, ...] | None = None
+    limit: int | None = None
 
     @property
     def elem_type(self) -> str:
@@ -114,22 +117,23 @@ def _describe(proto: onnx.ModelProto, label: str, payload: Path | bytes, folder:
     graph = proto.graph
     constant = {tensor.name for tensor in graph.initializer}
     constant |= {tensor.values.name for tensor in graph.sparse_initializer}
+    limits = index_limits(graph)
     return Source(
         label=label,
         payload=payload,
         folder=folder,
-        inputs=tuple(_value_spec(value) for value in graph.input if value.name not in constant),
+        inputs=tuple(_value_spec(value, limits.get(value.name)) for value in graph.input if value.name not in constant),
         overridable=frozenset(value.name for value in graph.input if value.name in constant),
         outputs=tuple(_value_spec(value) for value in graph.output),
         precision=coarsest(proto, all_nodes(proto)),
     )
 
 
-def _value_spec(value: onnx.ValueInfoProto) -> ValueSpec:
+def _value_spec(value: onnx.ValueInfoProto, limit: int | None = None) -> ValueSpec:
     tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
-        return ValueSpec(value.name, _type_text(value.type))
-    return ValueSpec(value.name, _type_text(value.type), tuple(_extent(dim) for dim in tensor.shape.dim))
+    known = value.type.HasField("tensor_type") and tensor.HasField("shape")
+    shape = tuple(_extent(dim) for dim in tensor.shape.dim) if known else None
+    return ValueSpec(value.name, _type_text(value.type), shape, limit)
 
 
 def _extent(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:

@@ -1,4 +1,7 @@
-"""How far two models that compute the same thing may drift apart, by rounding alone.
+"""How far two models that compute the same thing may drift apart, by rounding alone, where there is no truth to ask.
+
+`bnfold.runtime.against_truth` decides where both models can be evaluated in float64. For the others, for inputs that there was no
+time to evaluate, and for a tolerance that the user gives, this is the criterion; it is much looser.
 
 The criterion is normwise, per output and input: `max|Δ| ≤ atol + rtol·max|reference|`. An elementwise relative error says
 nothing where a value is close to zero, and in an output of a deep network some always are.
@@ -33,6 +36,8 @@ from bnfold.errors import InputError
 if TYPE_CHECKING:
     import onnx
 
+FLOAT_NAMES = ("float64", "float32", "float16", "bfloat16")
+
 Precision: TypeAlias = Literal["float64", "float32", "float16", "bfloat16", "quantized"]
 
 
@@ -50,6 +55,10 @@ class Tolerance:
     rtol: float
     words: str = ""
 
+    def allows(self, size: float) -> float:
+        """The largest difference allowed on values up to `size`."""
+        return self.atol + self.rtol * size
+
 
 DEFAULTS: dict[Precision, Tolerance] = {  # from the finest to the coarsest
     "float64": Tolerance(1e-12, 1e-9),
@@ -58,12 +67,26 @@ DEFAULTS: dict[Precision, Tolerance] = {  # from the finest to the coarsest
     "quantized": Tolerance(1e-6, 3e-2),
     "bfloat16": Tolerance(1e-3, 1e-1),
 }
+UNIT_ROUNDOFF: dict[Precision, float] = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "float16": 2.0**-11,
+    "quantized": 2.0**-8,  # half a step of 8 bits, relative to the largest value
+    "bfloat16": 2.0**-8,
+}
+"""The largest relative error of rounding one value."""
+
 _RANK = {precision: place for place, precision in enumerate(DEFAULTS)}
 
 
 def coarser(one: Precision, other: Precision) -> Precision:
     """The coarser of two precisions."""
     return max(one, other, key=lambda precision: _RANK[precision])
+
+
+def with_dtype(inside: Precision, dtype: str) -> Precision:
+    """The precision of an output of a type, named as numpy does, in a graph of a precision."""
+    return coarser(inside, dtype) if dtype in FLOAT_NAMES else inside  # type: ignore[arg-type]  # `in` narrows no str
 
 
 def tolerance_for(dtype: str, inside: Precision, atol: float | None, rtol: float | None) -> Tolerance | None:
@@ -75,10 +98,8 @@ def tolerance_for(dtype: str, inside: Precision, atol: float | None, rtol: float
         atol: replaces the default for every output that may differ at all.
         rtol: the same.
     """
-    precision = inside
-    if dtype in ("float64", "float32", "float16", "bfloat16"):
-        precision = coarser(inside, dtype)  # type: ignore[arg-type]  # mypy does not narrow str by `in`
-    elif not (inside == "quantized" and dtype in ("int8", "uint8")):
+    precision = with_dtype(inside, dtype)
+    if dtype not in FLOAT_NAMES and not (inside == "quantized" and dtype in ("int8", "uint8")):
         return None
     default = DEFAULTS[precision]
     if atol is None and rtol is None:
