@@ -1695,9 +1695,10 @@ _group(
         outputs="y c",
     ),
     CONV.but(
-        "type_read_beside",  # a CastLike reads the type alone, and must find it under the new name
+        "type_read_beside",  # a CastLike reads the type alone, and is no reader
         tensors="x[2,3,5,5]; W[5,3,1,1] one[]",
         body="c = Conv (x, W)  k = CastLike (one, c)  d = BN5 (c)  y = PRelu (d, k)",
+        after="Conv PRelu",
     ),
     Case(
         "only_behind_a_bias",
