@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-import torch
 from torch.fx.experimental.optimization import fuse
 
 from models.export import export
@@ -57,7 +56,9 @@ def contestants(network: str, kind: str, folder: Path, python: Path, small: bool
     if not original.exists():
         _export(network, kind, original, small)
     found = [Contestant("original", original)]
-    found += [_folded(tool, original, home / f"{tool}.onnx", Path(sys.executable) if tool == "bnfold" else python) for tool in TOOLS]
+    found += [
+        _folded(tool, original, home / f"{tool}.onnx", Path(sys.executable) if tool == "bnfold" else python) for tool in TOOLS
+    ]
     return [*found, _ideal(network, kind, home / "by_hand.onnx", small)]
 
 

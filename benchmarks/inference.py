@@ -75,7 +75,9 @@ def measure(cell: Cell, files: list[Contestant], blocks: int = FEWEST_BLOCKS) ->
             creation[position].append(seconds)
             runners.append(_runner(session, NETWORKS[cell.network].input, values))
             positions.append(position)
-        for position, found in zip(positions, time_block(runners, _BLOCK_S * len(runners), time.perf_counter, block), strict=True):
+        for position, found in zip(
+            positions, time_block(runners, _BLOCK_S * len(runners), time.perf_counter, block), strict=True
+        ):
             latency[position].append(found.median_s)
     original, control = latency[1], latency[0]
     rows = {}

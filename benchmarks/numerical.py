@@ -64,12 +64,16 @@ def _row(
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     session = ort.InferenceSession(str(each.path), options, providers=["CPUExecutionProvider"])
-    errors = [np.abs(session.run(None, {name: feed})[0].astype(np.float64) - true) for feed, true in zip(feeds, truth, strict=True)]
+    errors = [
+        np.abs(session.run(None, {name: feed})[0].astype(np.float64) - true) for feed, true in zip(feeds, truth, strict=True)
+    ]
     model = onnx.load(each.path)
     worst, folded = _ulps(model, exact)
     return {
         "error_max": max(float(error.max() / np.abs(true).max()) for error, true in zip(errors, truth, strict=True)),
-        "error_rms": float(np.sqrt(np.mean([np.mean(np.square(error / np.abs(true).max())) for error, true in zip(errors, truth, strict=True)]))),
+        "error_rms": float(
+            np.sqrt(np.mean([np.mean(np.square(error / np.abs(true).max())) for error, true in zip(errors, truth, strict=True)]))
+        ),
         "ulp_max": worst,
         "folded_weights": folded,
         "batch_normalizations": sum(node.op_type == "BatchNormalization" for node in model.graph.node),
@@ -97,7 +101,11 @@ def _ulps(model: onnx.ModelProto, exact: list[np.ndarray]) -> tuple[float | None
             continue
         values = numpy_helper.to_array(tensor)
         found = values.astype(np.float64)
-        near = [each for each in exact if each.shape == found.shape and np.allclose(each, found, rtol=0.02, atol=0.01 * np.abs(each).max())]
+        near = [
+            each
+            for each in exact
+            if each.shape == found.shape and np.allclose(each, found, rtol=0.02, atol=0.01 * np.abs(each).max())
+        ]
         if not near:
             continue  # not folded, or not by a convolution alone
         best = min(near, key=lambda each: float(np.abs(each - found).max()))
@@ -123,10 +131,13 @@ def main() -> None:
             files = contestants(network, export, told.work, told.python.absolute(), told.small)
             rows.append(measure(network, export, files, told.small))
             shown = {
-                tool: f"{row['error_max']:.1e}/{row['ulp_max']}" if "error_max" in row else "–" for tool, row in rows[-1]["rows"].items()
+                tool: f"{row['error_max']:.1e}/{row['ulp_max']}" if "error_max" in row else "–"
+                for tool, row in rows[-1]["rows"].items()
             }
             print(network, export, shown, flush=True)
-            OUTCOMES.write_text(json.dumps({**facts(), "small": told.small, "ideal": IDEAL, "rows": rows}, indent=1) + "\n", "utf-8")
+            OUTCOMES.write_text(
+                json.dumps({**facts(), "small": told.small, "ideal": IDEAL, "rows": rows}, indent=1) + "\n", "utf-8"
+            )
 
 
 if __name__ == "__main__":

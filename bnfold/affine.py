@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 Float64 = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Affine:
     """`y = scale·(x − center) + shift`, elementwise over the map's axes.
 
@@ -35,8 +35,10 @@ class Affine:
     @classmethod
     def of(cls, scale: ArrayLike = 1.0, center: ArrayLike = 0.0, shift: ArrayLike = 0.0) -> Affine:
         """Makes a map from anything that converts to float64; the three arguments broadcast against each other."""
-        wide = np.broadcast_arrays(*(np.asarray(value, np.float64) for value in (scale, center, shift)))
-        return cls(*(np.array(array) for array in wide))
+        wide = [np.array(value, np.float64) for value in (scale, center, shift)]
+        if not wide[0].shape == wide[1].shape == wide[2].shape:
+            wide = [np.array(array) for array in np.broadcast_arrays(*wide)]
+        return cls(*wide)
 
     @classmethod
     def batch_normalization(cls, gamma: ArrayLike, beta: ArrayLike, mean: ArrayLike, var: ArrayLike, epsilon: float) -> Affine:

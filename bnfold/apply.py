@@ -9,6 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from bnfold.graph import Scope, View
+from bnfold.inline import is_cut_out, refer
 from bnfold.placement import Placement
 from bnfold.weights import Flushed, Scaled, Stored, Weight, stored_bytes
 
@@ -59,6 +60,8 @@ def _home(view: View, placement: Placement) -> onnx.TensorProto:
     source = inner.source if isinstance(inner, Scaled) else None
     if isinstance(source, Stored) and source.tensor.data_location == onnx.TensorProto.EXTERNAL:
         proto.data_location = onnx.TensorProto.EXTERNAL
+        if is_cut_out(source.tensor):
+            refer(proto)
     graph.initializer.append(proto)
     if view.proto.ir_version < 4:  # an initializer must be an input as well (onnx/docs/IR.md)
         graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, weight.elem_type, list(weight.shape)))
@@ -68,11 +71,12 @@ def _home(view: View, placement: Placement) -> onnx.TensorProto:
 
 def _write_values(pending: Pending) -> None:
     # Everything is computed before anything is overwritten: one weight may be the source of several.
-    values = [(proto, weight.shape, b"".join(stored_bytes(weight))) for proto, weight in pending]
+    values = [(proto, weight.shape, stored_bytes(weight)) for proto, weight in pending]
     for proto, shape, raw in values:
         for field in _VALUE_FIELDS:
             proto.ClearField(field)
-        proto.dims[:] = shape
+        if tuple(proto.dims) != shape:
+            proto.dims[:] = shape
         proto.raw_data = raw
 
 

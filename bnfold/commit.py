@@ -16,7 +16,6 @@ from bnfold.route import Route
 from bnfold.sites import Site
 from bnfold.weights import Computed, Stored
 
-
 _LARGEST_STORED = 1 << 12  # elements; what is larger is left computed, so that no file grows
 
 

@@ -14,7 +14,7 @@ from bnfold.shapes import Extent
 from bnfold.weights import Computed, Weight
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Map:
     """An affine map on named axes of a tensor.
 
@@ -153,7 +153,7 @@ def _times(product: int, extents: tuple[Extent, ...], from_end: int) -> int | No
     return product * extent if isinstance(extent, int) else None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class SetConstant:
     """Input `index` of `node` becomes a new constant."""
 
@@ -198,7 +198,7 @@ class AddOutput:
 Edit: TypeAlias = SetConstant | SetAttribute | MapInput | AddOutput
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Step:
     """An operator's yes: it can let the map that meets it through, or take it for good.
 

@@ -5,7 +5,8 @@ Rules look at the view, and folds edit it. `bnfold.apply` then writes the edits,
 The graphs are built here rather than with `gs.import_onnx`, which drops doc strings, metadata, unused and overridable
 initializers, and raises on empty list attributes, binary strings and optional inputs (onnx-graphsurgeon 0.6.1). Attributes
 stay in the proto: the view reads them there. Its objects are compared by identity only, since `==` of a gs object compares
-names, and who reads a tensor is asked of the view (`View.readers`): a gs tensor's own list of readers takes time to keep.
+names, and who reads a tensor is asked of the view (`View.readers`): a gs tensor's own list of readers takes time to keep, and so
+the lists of the view's objects are plain ones, which do not keep each other in step.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from bnfold.errors import InputError
 from bnfold.weights import Computed, Stored, Weight
@@ -96,6 +96,7 @@ class View:
         self.appended: dict[int, list[gs.Node]] = {}
         self.attribute_edits: dict[int, dict[str, Any]] = {}
         self._protos: dict[int, onnx.NodeProto] = {}
+        self._attributes: dict[int, dict[str, onnx.AttributeProto]] = {}
         self._homes: dict[int, Scope] = {}
         self._weights: dict[int, Weight] = {}
         self._functions = {(function.domain, function.name) for function in proto.functions}
@@ -103,6 +104,7 @@ class View:
         self._readers: dict[int, dict[int, gs.Node]] = {}
         self._new: dict[int, gs.Tensor] = {}
         self._names: set[str] = set()
+        self._counts: dict[str, int] = {}
         opset = _default_opset(proto.opset_import)
         self._add_scope("", proto.graph, opset, None)
         for function in proto.functions:
@@ -139,24 +141,28 @@ class View:
         Raises:
             InputError: it is of another type than `default`.
         """
-        edits = self.attribute_edits.get(id(node), {})
-        if name in edits:
+        edits = self.attribute_edits.get(id(node))
+        if edits is not None and name in edits:
             return edits[name]
-        proto = self._protos.get(id(node))
-        for attribute in proto.attribute if proto is not None else ():
-            if attribute.name != name or attribute.ref_attr_name:
-                continue
-            if attribute.type != _ATTRIBUTE_TYPES.get(type(default), attribute.type):
-                kind = onnx.AttributeProto.AttributeType.Name(attribute.type)
-                raise InputError(f"the graph is invalid: attribute `{name}` of {describe(node)} is of type {kind}.")
-            return onnx.helper.get_attribute_value(attribute)
-        return default
+        attribute = self._attributes_of(node).get(name)
+        if attribute is None or attribute.ref_attr_name:
+            return default
+        if attribute.type != _ATTRIBUTE_TYPES.get(type(default), attribute.type):
+            kind = onnx.AttributeProto.AttributeType.Name(attribute.type)
+            raise InputError(f"the graph is invalid: attribute `{name}` of {describe(node)} is of type {kind}.")
+        return onnx.helper.get_attribute_value(attribute)
+
+    def _attributes_of(self, node: gs.Node) -> dict[str, onnx.AttributeProto]:
+        known = self._attributes.get(id(node))
+        if known is None:
+            proto = self._protos.get(id(node))
+            named = [(each.name, each) for each in proto.attribute] if proto is not None else []
+            known = self._attributes[id(node)] = dict(reversed(named))  # the first of a name counts
+        return known
 
     def attribute_reference(self, node: gs.Node) -> str:
         """The first attribute that takes its value from the enclosing function's attributes; "" where none does."""
-        proto = self._protos.get(id(node))
-        references = (attribute.name for attribute in (proto.attribute if proto else ()) if attribute.ref_attr_name)
-        return next(references, "")
+        return next((name for name, each in self._attributes_of(node).items() if each.ref_attr_name), "")
 
     def stored(self, tensor: gs.Tensor) -> Weight | None:
         """The weight that stands at `tensor` itself: an initializer, a Constant node's value or a folded weight."""
@@ -189,7 +195,11 @@ class View:
     def nodes_of(self, scope: Scope) -> Iterator[gs.Node]:
         """The nodes of one scope that are still there, in graph order."""
         for node in scope.graph.nodes:
-            yield from self._with_inserted(node)
+            key = id(node)
+            if key in self.inserted or key in self.appended:
+                yield from self._with_inserted(node)
+            elif key not in self.removed:
+                yield node
 
     def _with_inserted(self, node: gs.Node) -> Iterator[gs.Node]:
         for before in self.inserted.get(id(node), ()):
@@ -208,9 +218,10 @@ class View:
 
     def fresh(self, name: str) -> str:
         """A name that no tensor of any scope has, as close to `name` as can be."""
-        found, count = name, 1
+        found, count = name, self._counts.get(name, 1)
         while found in self._names:
             found, count = f"{name}_{count}", count + 1
+        self._counts[name] = count
         self._names.add(found)
         return found
 
@@ -219,7 +230,7 @@ class View:
 
         `bnfold.apply` decides where it is stored and, unless it takes the place of `origin`, makes `name` unique.
         """
-        tensor = gs.Constant(name, _placeholder(weight))
+        tensor = _tensor(gs.Constant, name)
         self._weights[id(tensor)] = weight
         self._new[id(tensor)] = tensor
         if origin is not None:
@@ -236,14 +247,14 @@ class View:
 
     def new_variable(self, name: str) -> gs.Variable:
         """A new tensor for a node that a fold puts in."""
-        return gs.Variable(self.fresh(name))
+        return _tensor(gs.Variable, self.fresh(name))
 
     def set_input(self, node: gs.Node, index: int, tensor: gs.Tensor) -> None:
         """Makes `node` read `tensor` as input `index`, appending empty inputs up to it."""
         while len(node.inputs) <= index:
-            list.append(node.inputs, gs.Variable.empty())
+            node.inputs.append(_tensor(gs.Variable, ""))
         former = node.inputs[index]
-        list.__setitem__(node.inputs, index, tensor)
+        node.inputs[index] = tensor
         self._release(former, node)
         self._reads(node, tensor)
 
@@ -261,18 +272,19 @@ class View:
         """Puts a new node `op_type(x, operand)` behind the first output of `anchor`, under that output's name."""
         result = anchor.outputs[0]
         between = self.new_variable(f"{result.name}_before_{op_type.lower()}")
-        list.__setitem__(anchor.outputs, 0, between)
-        list.append(between.inputs, anchor)
+        anchor.outputs[0] = between
+        between.inputs.append(anchor)
         node = self._new_node(anchor, op_type, [between, operand], result)
         self.appended.setdefault(id(anchor), []).insert(0, node)
         return node
 
     def _new_node(self, anchor: gs.Node, op_type: str, inputs: list[gs.Tensor], output: gs.Tensor) -> gs.Node:
-        node = gs.Node(op_type, inputs=inputs)
+        node = _node(op_type, "", "")
+        node.inputs.extend(inputs)
         for tensor in inputs:
             self._reads(node, tensor)
-        list.append(node.outputs, output)
-        list.__setitem__(output.inputs, slice(None), [node])
+        node.outputs.append(output)
+        output.inputs[:] = [node]
         self._homes[id(node)] = self._homes[id(anchor)]
         return node
 
@@ -297,9 +309,9 @@ class View:
         for node in nodes:
             self.remove(node)
         place = next(index for index, each in enumerate(producer.outputs) if each is source)
-        list.__setitem__(producer.outputs, place, result)
-        list.__setitem__(result.inputs, slice(None), [producer])
-        list.__setitem__(source.inputs, slice(None), [])
+        producer.outputs[place] = result
+        result.inputs[:] = [producer]
+        source.inputs.clear()
         self._reread(source, result)  # a CastLike may read its type
 
     def bypass_forward(self, source: gs.Tensor, nodes: Sequence[gs.Node]) -> None:
@@ -347,50 +359,55 @@ class View:
                 self.overridable.add(id(self._define(scope, tensor.name, "an initializer")))
                 continue
             weight = Stored(tensor, self.folder)
-            constant = gs.Constant(tensor.name, _placeholder(weight))
-            self._define(scope, tensor.name, "an initializer", constant)
+            constant = _tensor(gs.Constant, tensor.name)
+            self._define(scope, constant.name, "an initializer", constant)
             self._weights[id(constant)] = weight
         for sparse in proto.sparse_initializer:
             self._define(scope, sparse.values.name, "a sparse initializer")
 
     def _add_node(self, scope: Scope, proto: onnx.NodeProto) -> None:
-        for each in (proto.name, *proto.input, *(attribute.name for attribute in proto.attribute)):
-            if not isinstance(each, str):
-                raise InputError(
-                    f"the graph is invalid: the name {each!r} in a {proto.op_type}{_in(scope)} is not UTF-8. Export it again."
-                )
+        op_type, name, outputs = proto.op_type, proto.name, proto.output
+        if not isinstance(name, str):
+            raise _not_text(name, op_type, scope)
         # Folds move outputs, so a node without a name goes by its output's name as the file has it.
-        node = gs.Node(proto.op_type, proto.name or next(iter(proto.output), ""), domain=proto.domain)
+        node = _node(op_type, name or next(iter(outputs), ""), proto.domain)
         scope.graph.nodes.append(node)
         self._protos[id(node)] = proto
         self._homes[id(node)] = scope
-        for name in proto.output:
-            output = self._define(scope, name, f"node {describe(node)}") if name else gs.Variable.empty()
-            list.append(node.outputs, output)
-            list.append(output.inputs, node)
-        if proto.op_type == "Constant" and proto.domain in _DEFAULT_DOMAINS and proto.output:
+        for each in outputs:
+            output = self._define(scope, each, node) if each else _tensor(gs.Variable, "")
+            node.outputs.append(output)
+            output.inputs.append(node)
+        if op_type == "Constant" and node.domain in _DEFAULT_DOMAINS and node.outputs:
             weight = constant_value(proto, self.folder)
             if weight is not None:
                 self._weights[id(node.outputs[0])] = weight
 
     def _link(self, scope: Scope, node: gs.Node) -> None:
         proto = self._protos[id(node)]
+        tensors, inputs, readers, key = scope.tensors, node.inputs, self._readers, id(node)
         for name in proto.input:
-            tensor = scope.resolve(name) if name else gs.Variable.empty()
+            tensor = tensors.get(name) or (scope.resolve(name) if name else _tensor(gs.Variable, ""))
             if tensor is None:
-                raise InputError(
-                    f"the graph is invalid: node {describe(node)} reads `{name}`, which is neither an input, an "
-                    f"initializer nor the output of a node{_in(scope)}. Export the model again."
-                )
-            list.append(node.inputs, tensor)
-            self._reads(node, tensor)
+                raise self._unresolved(scope, node, name)
+            inputs.append(tensor)
+            readers.setdefault(id(tensor), {})[key] = node
         for attribute in proto.attribute:
-            bodies = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else list(attribute.graphs)
-            for place, body in enumerate(bodies):
+            if not isinstance(attribute.name, str):
+                raise _not_text(attribute.name, node.op, scope)
+            for place, body in enumerate(bodies_of(attribute)):
                 suffix = f"[{place}]" if attribute.graphs else ""
                 name = f"{proto.name or proto.op_type}/{attribute.name}{suffix}"
                 path = f"{scope.name}/{name}" if scope.name else name
                 node.attrs[attribute.name + suffix] = self._add_scope(path, body, scope.opset, scope).graph
+
+    def _unresolved(self, scope: Scope, node: gs.Node, name: str) -> InputError:
+        if not isinstance(name, str):
+            return _not_text(name, node.op, scope)
+        return InputError(
+            f"the graph is invalid: node {describe(node)} reads `{name}`, which is neither an input, an "
+            f"initializer nor the output of a node{_in(scope)}. Export the model again."
+        )
 
     def _add_output(self, scope: Scope, name: str) -> None:
         tensor = scope.resolve(name)
@@ -399,14 +416,16 @@ class View:
         scope.graph.outputs.append(tensor)
         self.escaping.add(id(tensor))
 
-    def _define(self, scope: Scope, name: str, by: str, tensor: gs.Tensor | None = None) -> gs.Tensor:
+    def _define(self, scope: Scope, name: str, by: str | gs.Node, tensor: gs.Tensor | None = None) -> gs.Tensor:
         if not isinstance(name, str):
-            raise InputError(f"the graph is invalid: the name {name!r} of {by}{_in(scope)} is not UTF-8. Export it again.")
+            raise InputError(
+                f"the graph is invalid: the name {name!r} of {_maker(by)}{_in(scope)} is not UTF-8. Export it again."
+            )
         if name in scope.tensors:
-            raise InputError(f"the graph is invalid: `{name}` is defined again by {by}{_in(scope)}. Export it again.")
-        scope.tensors[name] = tensor if tensor is not None else gs.Variable(name)
+            raise InputError(f"the graph is invalid: `{name}` is defined again by {_maker(by)}{_in(scope)}. Export it again.")
+        made = scope.tensors[name] = _tensor(gs.Variable, name) if tensor is None else tensor
         self._names.add(name)
-        return scope.tensors[name]
+        return made
 
     def _mark_names_used_elsewhere(self) -> None:
         # A training algorithm names initializers of the main graph and updates them, and quantization annotations name the
@@ -458,15 +477,40 @@ def constant_value(proto: onnx.NodeProto, folder: Path | None = None) -> Weight 
     return None
 
 
-def _placeholder(weight: Weight) -> Any:
-    # gs.Constant wants values or LazyValues; these carry the shape and type and are never loaded.
-    lazy = LazyValues.__new__(LazyValues)
-    lazy.tensor, lazy.shape, lazy.dtype, lazy.nbytes = None, list(weight.shape), weight.elem_type, 0
-    return lazy
+# Made without the constructors, whose synchronized lists take most of the time that a view takes.
+
+
+def _tensor(kind: Any, name: str) -> gs.Tensor:
+    made = kind.__new__(kind)
+    object.__setattr__(made, "__dict__", {"name": name, "inputs": [], "outputs": []})
+    return made
+
+
+def _node(op_type: str, name: str, domain: str) -> gs.Node:
+    made = gs.Node.__new__(gs.Node)
+    fields = {"op": op_type, "name": name, "attrs": {}, "inputs": [], "outputs": [], "domain": domain}
+    object.__setattr__(made, "__dict__", fields)
+    return made
+
+
+def _maker(by: str | gs.Node) -> str:
+    return by if isinstance(by, str) else f"node {describe(by)}"
 
 
 def _default_opset(imports: Any) -> int:
     return max((each.version for each in imports if each.domain in _DEFAULT_DOMAINS), default=0)
+
+
+def bodies_of(attribute: onnx.AttributeProto) -> Sequence[onnx.GraphProto]:
+    """The graphs that an attribute holds."""
+    kind = attribute.type
+    if kind == onnx.AttributeProto.GRAPH:
+        return (attribute.g,)
+    return attribute.graphs if kind == onnx.AttributeProto.GRAPHS else ()
+
+
+def _not_text(name: object, op_type: str, scope: Scope) -> InputError:
+    return InputError(f"the graph is invalid: the name {name!r} in a {op_type}{_in(scope)} is not UTF-8. Export it again.")
 
 
 def _in(scope: Scope) -> str:

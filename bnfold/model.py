@@ -10,15 +10,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from bnfold.errors import EnvironmentUnfit, InputError
-from bnfold.weights import ExternalRegion, Weight, byte_count, stored_bytes
+from bnfold.inline import is_cut_out, read_without_weights, restore, spliced
+from bnfold.stream import Content, Piece, length_of, write_pieces
+from bnfold.weights import ExternalRegion, Weight, byte_count
+from bnfold.wire import Malformed
 
-_CHUNK_BYTES = 1 << 22
 _PAGE_BYTES = 4096
 _LARGEST_PROTOBUF = (1 << 31) - 1
 
@@ -28,7 +29,8 @@ class Model:
     """An ONNX model on its way through bnfold.
 
     Attributes:
-        proto: the model. External weights are not loaded.
+        proto: the model. External weights are not loaded, and neither are large ones of a large file: those are cut out, and
+            stand there as external data in the file itself (`bnfold.inline`).
         path: the file it came from; None for a model that was given in memory.
         folder: where its external data lies.
     """
@@ -68,7 +70,7 @@ class Model:
 
     @property
     def size_bytes(self) -> int:
-        """The size of the file and of the external data that it refers to."""
+        """The size of the file and of the external data that it refers to, each byte once."""
         file = self.path.stat().st_size if self.path is not None else self.proto.ByteSize()
         regions = {(region.path, region.offset, region.length) for region in self._regions()}
         return file + sum(length for _, _, length in regions)
@@ -92,7 +94,8 @@ class Model:
 
     def _regions(self) -> Iterator[ExternalRegion]:
         for tensor in external_tensors(self.proto):
-            yield ExternalRegion.of(tensor, self.folder)
+            if not is_cut_out(tensor):
+                yield ExternalRegion.of(tensor, self.folder)
 
     def external_files(self) -> list[Path]:
         """The external data files that the model refers to, each once."""
@@ -111,41 +114,64 @@ class Model:
         Returns:
             The files written, the model last.
         """
+        new = {id(tensor): weight for tensor, weight in folded}
         tensors = list(external_tensors(self.proto))
+        outside = [tensor for tensor in tensors if not is_cut_out(tensor)]
         written = []
-        if tensors:
+        if outside:
             data = path.with_name(data_name or f"{path.name}.data")
-            with data.open("wb") as stream:
-                self._write_external(stream, data.name, tensors, {id(tensor): weight for tensor, weight in folded})
+            self._write_external(data, outside, new)
             written.append(data)
-        if self.proto.ByteSize() > _LARGEST_PROTOBUF:
-            raise InputError(f"{path} would be larger than 2 GB, which protobuf cannot hold. Store the weights as external data.")
-        path.write_bytes(self.proto.SerializeToString())
+        self._write_proto(path, [tensor for tensor in tensors if is_cut_out(tensor)], new)
         return [*written, path]
 
-    def _write_external(
-        self, stream: IO[bytes], location: str, tensors: list[onnx.TensorProto], folded: dict[int, Weight]
-    ) -> None:
-        places = []
-        copied: dict[ExternalRegion, int] = {}
+    def _write_external(self, path: Path, tensors: list[onnx.TensorProto], folded: dict[int, Weight]) -> None:
+        pieces: list[Piece] = []
+        places: list[tuple[onnx.TensorProto, Piece]] = []
+        copied: dict[ExternalRegion, Piece] = {}
+        end = 0
         for tensor in tensors:
-            weight = folded.get(id(tensor))
-            region = ExternalRegion.of(tensor, self.folder)
-            if weight is not None:
-                offset = _align(stream, byte_count(weight.elem_type, weight.shape))
-                length = sum(map(stream.write, stored_bytes(weight)))
-                places.append((tensor, offset, length))
-                continue
-            if region not in copied:  # several tensors may share one region
-                copied[region] = _align(stream, region.length)
-                _copy_region(region, stream)
-            places.append((tensor, copied[region], region.length))
+            content: Content = folded.get(id(tensor)) or ExternalRegion.of(tensor, self.folder)
+            piece = copied.get(content) if isinstance(content, ExternalRegion) else None  # several tensors may share one region
+            if piece is None:
+                piece = Piece(_aligned(end, length_of(content)), content)
+                pieces.append(piece)
+                end = piece.offset + length_of(content)
+            if isinstance(content, ExternalRegion):
+                copied[content] = piece
+            places.append((tensor, piece))
+        write_pieces(path, end, pieces)
         # Only now: until here a tensor's old place is where another tensor's values may come from.
-        for tensor, offset, length in places:
-            weight = folded.get(id(tensor))
-            _set_location(tensor, location, offset, length, keep_others=weight is None)
-            if weight is not None:
-                tensor.dims[:] = weight.shape
+        for tensor, piece in places:
+            is_copy = isinstance(piece.content, ExternalRegion)
+            _set_location(tensor, path.name, piece.offset, length_of(piece.content), keep_others=is_copy)
+            if not isinstance(piece.content, bytes | ExternalRegion):
+                tensor.dims[:] = piece.content.shape
+
+    def _write_proto(self, path: Path, cut_out: list[onnx.TensorProto], folded: dict[int, Weight]) -> None:
+        """Puts the weights that were cut out back in their places."""
+        contents: list[Content] = [folded.get(id(tensor)) or ExternalRegion.of(tensor, self.folder) for tensor in cut_out]
+        pieces, size = [], 0
+        for part in spliced(self._serialized(path, cut_out, contents), contents):
+            pieces.append(Piece(size, part))
+            size += length_of(part)
+        if size > _LARGEST_PROTOBUF:
+            raise _too_large(path)
+        write_pieces(path, size, pieces)
+
+    def _serialized(self, path: Path, cut_out: list[onnx.TensorProto], contents: list[Content]) -> bytes:
+        """The model with placeholders for what was cut out; afterwards it says again where those values come from."""
+        references = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in cut_out]
+        for place, (tensor, content) in enumerate(zip(cut_out, contents, strict=True)):
+            restore(tensor, place)
+            if not isinstance(content, bytes | ExternalRegion):
+                tensor.dims[:] = content.shape
+        if self.proto.ByteSize() > _LARGEST_PROTOBUF:
+            raise _too_large(path)
+        serialized: bytes = self.proto.SerializeToString()
+        for tensor, reference in zip(cut_out, references, strict=True):
+            tensor.CopyFrom(reference)
+        return serialized
 
 
 def external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -235,7 +261,7 @@ def _set_aside(target: Path, backup: Path) -> Path | None:
 def refers_to(path: Path, data: Path) -> bool:
     """Whether the file at `path` is a model that keeps weights in `data`."""
     try:
-        model = Model(onnx.ModelProto.FromString(path.read_bytes()), path)
+        model = Model(onnx.ModelProto.FromString(read_without_weights(path)), path)
         return any(file.exists() and file.samefile(data) for file in model.external_files())
     except (OSError, DecodeError, ValueError):
         return False
@@ -259,7 +285,7 @@ def _read(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a model. Name the .onnx file in it.")
-        content = path.read_bytes()
+        content = _content(path)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist.") from error
     except (OSError, ValueError) as error:
@@ -267,6 +293,15 @@ def _read(path: Path) -> bytes:
     if not content:
         raise InputError(f"{path} is empty. Was the download complete?")
     return content
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_without_weights(path)
+    except Malformed as error:
+        if path.stat().st_size > _LARGEST_PROTOBUF:
+            raise InputError(f"{path} is no ONNX model, or damaged: {error}. Was the download complete?") from error
+        return path.read_bytes()  # parsing it will say more
 
 
 def _parse(path: Path, content: bytes) -> onnx.ModelProto:
@@ -345,23 +380,14 @@ def _check_region(path: Path, tensor: onnx.TensorProto) -> None:
         )
 
 
-def _align(stream: IO[bytes], length: int) -> int:
-    """Pads to the page size, so that runtimes can map the tensor (onnx/docs/ExternalData.md); small ones to 16 bytes."""
+def _too_large(path: Path) -> InputError:
+    return InputError(f"{path} would be larger than 2 GB, which protobuf cannot hold. Store the weights as external data.")
+
+
+def _aligned(end: int, length: int) -> int:
+    """The page behind `end`, so that runtimes can map the tensor (onnx/docs/ExternalData.md); small ones begin at 16 bytes."""
     boundary = _PAGE_BYTES if length >= _PAGE_BYTES else 16
-    stream.write(b"\0" * (-stream.tell() % boundary))
-    return stream.tell()
-
-
-def _copy_region(region: ExternalRegion, stream: IO[bytes]) -> None:
-    with region.path.open("rb") as source:
-        source.seek(region.offset)
-        left = region.length
-        while left:
-            chunk = source.read(min(left, _CHUNK_BYTES))
-            if not chunk:
-                raise InputError(f"{region.path} became shorter while it was read.")
-            stream.write(chunk)
-            left -= len(chunk)
+    return end + -end % boundary
 
 
 def _set_location(tensor: onnx.TensorProto, location: str, offset: int, length: int, keep_others: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import filecmp
+import gc
 import io
 import itertools
 import os
@@ -14,14 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import onnx
 
+from bnfold import provenance
 from bnfold.apply import apply, freeze
 from bnfold.context import Context
 from bnfold.errors import InputError
 from bnfold.model import Model, external_tensors, move_into_place, refers_to, staged
 from bnfold.placement import Placement
-from bnfold.planner import Choice, plan_folds
+from bnfold.planner import Choice, plan_by_scan, plan_folds
 from bnfold.report.report import Inspection, ModelFacts, Report
 from bnfold.verdict import Plan
 from bnfold.weights import FLOAT_TYPES, ExternalRegion, Flushed, Weight, stored_bytes
@@ -29,7 +31,9 @@ from bnfold.weights import FLOAT_TYPES, ExternalRegion, Flushed, Weight, stored_
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    from bnfold.runtime.verify import Verification
+    from bnfold.runtime.accuracy import Accuracy
+    from bnfold.runtime.providers import Target
+    from bnfold.runtime.verify import Levels, Verification
 
     ModelLike: TypeAlias = str | os.PathLike[str] | onnx.ModelProto | gs.Graph
     Pending: TypeAlias = list[tuple[onnx.TensorProto, Weight]]
@@ -72,9 +76,8 @@ def fold(
     """
     own = _own(model)
     with _named(own):
-        context = Context(own.proto, own.folder, freeze_initializers, force)
-        plan_, placements = plan_folds(context, _choice(keep, only, no_batchnorm))
-        pending = _apply(context, placements, freeze_initializers)
+        plan_, placements, context = _decide(own, _choice(keep, only, no_batchnorm), freeze_initializers, force)
+        pending = _apply(own, context, placements, freeze_initializers)
         _load_external(own, pending)
     return FoldResult(_like(model, own.proto), plan_)
 
@@ -95,7 +98,7 @@ def plan(
     """
     own = _borrowed(model) if isinstance(model, onnx.ModelProto) else _own(model)
     with _named(own):
-        return plan_folds(Context(own.proto, own.folder, freeze_initializers, force), _choice(keep, only, no_batchnorm))[0]
+        return _decide(own, _choice(keep, only, no_batchnorm), freeze_initializers, force)[0]
 
 
 def inspect(source: str | os.PathLike[str], *, freeze_initializers: bool = False) -> Inspection:
@@ -106,7 +109,7 @@ def inspect(source: str | os.PathLike[str], *, freeze_initializers: bool = False
     """
     model = Model.open(Path(source))
     with _named(model):
-        return Inspection(_facts(model), plan_folds(Context(model.proto, model.folder, freeze_initializers))[0])
+        return Inspection(_facts(model), _decide(model, Choice(), freeze_initializers)[0])
 
 
 def optimize(
@@ -119,6 +122,7 @@ def optimize(
     force: bool = False,
     no_batchnorm: bool = False,
     flush_subnormals: bool = False,
+    metadata: bool = True,
     verify: bool = True,
     dry_run: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -126,6 +130,17 @@ def optimize(
     atol: float | None = None,
     rtol: float | None = None,
     seed: int = 0,
+    match_statistics: bool = False,
+    levels: Levels = "both",
+    budget_s: float = 30.0,
+    data: str | os.PathLike[str] | None = None,
+    preprocess: str | None = None,
+    metric: str = "top1",
+    max_drop: float | None = None,
+    max_flips: int | None = None,
+    margin: float = 0.0,
+    jobs: int = 1,
+    target: Target | None = None,
 ) -> Report:
     """Folds a model file, verifies the saved result against the original, and only then puts it in place.
 
@@ -138,60 +153,118 @@ def optimize(
         force: take folds that do not pay (BNF020), too.
         no_batchnorm: write BatchNormalizations that stay as primitives, for targets without that operator.
         flush_subnormals: store folded values that are subnormal as zero (BNF009).
+        metadata: note in the result's `metadata_props` what it was made of; see `bnfold.provenance`.
         verify: run both models with onnxruntime on the same inputs; nothing is written unless they agree.
         dry_run: decide, and write nothing.
         input_shapes: input name → shape, for inputs whose dimensions the model leaves open.
-        inputs: an .npz file or a list of feeds to verify with, in place of generated ones.
+        inputs: an .npz or .npy file, a folder of them or of ONNX test data, or a list of feeds to verify with, in place of
+            generated ones.
         atol: absolute part of the tolerance, in units of the output.
         rtol: part of the tolerance that is relative to the largest output value.
         seed: of the generated inputs.
+        match_statistics: verify on inputs, too, that are matched to what the model's normalizations store.
+        levels: verify at which of onnxruntime's optimization levels: "disabled", "default" or "both".
+        budget_s: seconds after which the verification begins nothing optional.
+        data: labelled data to run both models on, too; nothing is written unless the gates pass. This and what follows are
+            as for `bnfold.accuracy`.
+        preprocess: what is done to each sample.
+        metric: "top1", or `file.py:function`.
+        max_drop: gate on the drop of the metric.
+        max_flips: gate on the number of changed answers; 0 when neither gate is given.
+        margin: changed answers that were no clearer than this are ties.
+        jobs: how many processes run the models.
+        target: where both models run, and the execution provider must take the whole of them; the CPU when None.
 
     Returns:
         A report. A failed verification is reported (`ok` is False, `written` is False), not raised.
 
     Raises:
         InputError: the model cannot be read or is invalid, the destination cannot be written, or the inputs do not fit.
-        EnvironmentUnfit: the installed onnxruntime cannot run the model, or the disk is full.
+        EnvironmentUnfit: the installed onnxruntime cannot run the model, or not on this provider, or the disk is full.
     """
     started = time.perf_counter()
     if seed < 0:
         raise InputError(f"seed {seed} is negative. Choose 0 or more.")
-    model, target = Model.open(Path(source)), Path(destination)
-    if target == model.path and target.is_symlink():  # in place: what the link points to, and not the link
-        target = target.resolve()
+    if data is None and any(value is not None for value in (preprocess, max_drop, max_flips)):
+        raise InputError("--max-drop, --max-flips and --preprocess are about labelled data. Name some with --data.")
+    where = _checked_target(target)
+    model, place = Model.open(Path(source)), Path(destination)
+    if place == model.path and place.is_symlink():  # in place: what the link points to, and not the link
+        place = place.resolve()
     facts = _facts(model)
     with _named(model):
-        context = Context(model.proto, model.folder, freeze_initializers, force)
-        plan_, placements = plan_folds(context, _choice(keep, only, no_batchnorm))
-    identical = not context.view.is_edited and not (freeze_initializers and _has_overridable(model.proto))
+        plan_, placements, context = _decide(model, _choice(keep, only, no_batchnorm), freeze_initializers, force)
+    edited = context is not None and context.view.is_edited
+    identical = not edited and not (freeze_initializers and _has_overridable(model.proto))
 
-    def report(verification: Verification | None = None, size: int | None = None, data: Sequence[Path] = ()) -> Report:
-        elapsed, names = time.perf_counter() - started, tuple(file.name for file in data)
-        return Report(facts, str(target), size, plan_, verification, elapsed, size is not None, identical, names)
+    accuracy: Accuracy | None = None
+
+    def report(verification: Verification | None = None, size: int | None = None, files: Sequence[Path] = ()) -> Report:
+        elapsed, names = time.perf_counter() - started, tuple(file.name for file in files)
+        return Report(facts, str(place), size, plan_, verification, elapsed, size is not None, identical, names, accuracy)
 
     if dry_run:
         return report()
-    with staged(target) as stage:
+    with staged(place) as stage:
         if identical:
-            files = _copy(model, stage / target.name, target)
+            files = _copy(model, stage / place.name, place)
         else:
-            files = model.write(
-                stage / target.name, _data_name(model, target), _apply(context, placements, freeze_initializers, flush_subnormals)
-            )
+            digest = provenance.Digest(Path(source)) if metadata else None
+            pending = _apply(model, context, placements, freeze_initializers, flush_subnormals)
+            if digest is not None:
+                provenance.note(model.proto, plan_)
+            files = model.write(stage / place.name, _data_name(model, place), pending)
+            if digest is not None:
+                provenance.seal(files[-1], digest.wait())
         verification = None
         if verify and not identical:
             from bnfold.runtime.verify import verify as verify_models
 
             verification = verify_models(
-                Path(source), files[-1], input_shapes=input_shapes, inputs=inputs, atol=atol, rtol=rtol, seed=seed
+                Path(source),
+                files[-1],
+                input_shapes=input_shapes,
+                inputs=inputs,
+                atol=atol,
+                rtol=rtol,
+                seed=seed,
+                match_statistics=match_statistics,
+                levels=levels,
+                budget_s=budget_s,
+                **where,
             )
             if not verification.ok:
                 return report(verification)
-        for file in files if target.exists() else ():  # as private as what it replaces
-            shutil.copymode(target, file)
+        if data is not None and not identical:
+            flips = 0 if max_drop is None and max_flips is None else max_flips  # a fold is an exact rewrite
+            gates = {"metric": metric, "max_drop": max_drop, "max_flips": flips, "margin": margin}
+            accuracy = _accuracy(Path(source), files[-1], place, data=data, preprocess=preprocess, jobs=jobs, **where, **gates)
+            if not accuracy.ok:
+                return report(verification)
+        for file in files if place.exists() else ():  # as private as what it replaces
+            shutil.copymode(place, file)
         size = facts.size_bytes if identical else sum(file.stat().st_size for file in files)
-        move_into_place(files, stage, target.parent)
+        move_into_place(files, stage, place.parent)
         return report(verification, size, files[:-1])
+
+
+def _checked_target(target: Target | None) -> dict[str, Target]:
+    """The keyword that passes `target` on; for the CPU no runtime is loaded. An absent provider is refused before any work."""
+    if target is None or target.is_cpu:
+        return {}
+    from bnfold.runtime.providers import resolve
+
+    resolve(target)
+    return {"target": target}
+
+
+def _accuracy(source: Path, folded: Path, place: Path, **options: Any) -> Accuracy:
+    """Runs both models on labelled data; the folded one goes by the name that it is going to have."""
+    from bnfold.runtime.accuracy import accuracy
+
+    found = accuracy(source, folded, **options)
+    assert found.candidate is not None
+    return replace(found, candidate=replace(found.candidate, model=str(place)))
 
 
 @contextmanager
@@ -211,14 +284,41 @@ def _choice(keep: Sequence[str], only: Sequence[str], no_batchnorm: bool) -> Cho
     return Choice(patterns[0], patterns[1], no_batchnorm)
 
 
-def _apply(context: Context, placements: list[Placement], freeze_initializers: bool, flush_subnormals: bool = False) -> Pending:
+def _decide(
+    model: Model, choice: Choice, freeze_initializers: bool, force: bool = False
+) -> tuple[Plan, list[Placement], Context | None]:
+    """The plan, where its constants go, and the view that the folds were made on; None where a scan shows that nothing folds."""
+    scanned = plan_by_scan(model.proto, choice)
+    if scanned is not None:
+        return scanned, [], None
+    with _collector_paused(), np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+        context = Context(model.proto, model.folder, freeze_initializers, force)
+        return (*plan_folds(context, choice), context)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A view is many small objects that all stay; looking through them for garbage took a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _apply(
+    model: Model, context: Context | None, placements: list[Placement], freeze_initializers: bool, flush_subnormals: bool = False
+) -> Pending:
     if freeze_initializers:
-        freeze(context.view.proto)
+        freeze(model.proto)
     if flush_subnormals:
         placements = [
             replace(each, weight=Flushed(each.weight)) if each.weight.elem_type in FLOAT_TYPES else each for each in placements
         ]
-    return apply(context.view, placements) if context.view.is_edited else []
+    with _collector_paused(), np.errstate(invalid="ignore"):
+        return apply(context.view, placements) if context is not None and context.view.is_edited else []
 
 
 def _borrowed(proto: onnx.ModelProto) -> Model:
@@ -235,11 +335,16 @@ def _own(model: ModelLike) -> Model:
     import onnx_graphsurgeon as gs
 
     if isinstance(model, gs.Graph):
-        return Model(_exported(model))
+        return Model(exported(model))
     raise TypeError(f"expected a path, an onnx.ModelProto or an onnx_graphsurgeon.Graph, not {type(model).__name__}")
 
 
-def _exported(graph: gs.Graph) -> onnx.ModelProto:
+def exported(graph: gs.Graph) -> onnx.ModelProto:
+    """A user's graph as a model.
+
+    Raises:
+        InputError: it cannot be exported.
+    """
     import onnx_graphsurgeon as gs
 
     try:
@@ -264,7 +369,7 @@ def _load_external(model: Model, pending: Pending) -> None:
     for tensor in external_tensors(model.proto):
         weight = folded.get(id(tensor))
         if weight is not None:
-            values.append((tensor, weight.shape, b"".join(stored_bytes(weight))))
+            values.append((tensor, weight.shape, stored_bytes(weight)))
         else:
             values.append((tensor, tuple(tensor.dims), ExternalRegion.of(tensor, model.folder).read()))
     for tensor, shape, raw in values:
@@ -278,7 +383,7 @@ def _facts(model: Model) -> ModelFacts:
     proto = model.proto
     opsets = {entry.domain: entry.version for entry in proto.opset_import}
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
-    return ModelFacts(str(model.path or ""), proto.ir_version, opsets, producer, model.size_bytes)
+    return ModelFacts(str(model.path or ""), proto.ir_version, opsets, producer, model.size_bytes, provenance.read(proto))
 
 
 def _has_overridable(proto: onnx.ModelProto) -> bool:
@@ -309,6 +414,8 @@ def _copy(model: Model, staged_model: Path, target: Path) -> list[Path]:
 def _copy_data(source: Path, place: Path, stage: Path, target: Path) -> Path | None:
     present = target.parent / place
     if present.exists():
+        import filecmp
+
         if filecmp.cmp(source, present, shallow=False):
             return None
         if not refers_to(target, present):

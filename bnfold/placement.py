@@ -17,7 +17,7 @@ from bnfold.graph import Scope, View
 from bnfold.weights import Scaled, Stored, Weight
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Placement:
     """Where one new constant is stored.
 

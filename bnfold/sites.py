@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -29,11 +30,11 @@ from bnfold.verdict import Normalization, Note, Reason
 from bnfold.weights import Weight
 
 _PARAMETERS = ("scale", "B", "input_mean", "input_var")
-_PRIMITIVES = {"Add", "Div", "Mul", "Neg", "Sub"}
+PRIMITIVES = {"Add", "Div", "Mul", "Neg", "Sub"}
 _DAMAGED = "The model is damaged: export it again."
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Site:
     """One normalization in the graph.
 
@@ -103,29 +104,52 @@ def batch_normalization_map(context: Context, node: gs.Node) -> Map | Reason:
     reference = context.view.attribute_reference(node)
     if reference:
         return Reason("BNF006", f"its attribute `{reference}` is set by the function's caller")
-    reason = _training_mode(context, node)
+    reason = training_mode(context, node)
     if reason is not None:
         return reason
     read = next((each.name for each in node.outputs[1:] if not each.is_empty() and context.view.is_read(each)), None)
     if read is not None:
         return Reason("BNF004", f"its side output `{read}` is read")
+    return _parameters_of(context, node).map_
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Parameters:
+    """What a BatchNormalization's constants say: its map, or why they make none, and what is remarkable about them (BNF017)."""
+
+    map_: Map | Reason
+    remark: str = ""
+
+
+def _parameters_of(context: Context, node: gs.Node) -> _Parameters:
+    """Reads the constants once, as long as they stay the same."""
+    epsilon = epsilon_of(context, node)
+    key = (id(node), epsilon, *map(id, node.inputs[1:5]))
+    found: _Parameters | None = context.normalizations.get(key)
+    if found is None:
+        found = context.normalizations[key] = _read_parameters(context, node, epsilon)
+    return found
+
+
+def _read_parameters(context: Context, node: gs.Node, epsilon: float) -> _Parameters:
     values = []
     for name, tensor in zip(_PARAMETERS, node.inputs[1:5], strict=True):
         weight = context.float_weight(tensor)
         if isinstance(weight, Reason):
-            return Reason(weight.code, f"its {name}, {weight.sentence}", weight.remedy)
+            return _Parameters(Reason(weight.code, f"its {name}, {weight.sentence}", weight.remedy))
         values.append(weight.values())
     if len({array.shape for array in values}) > 1:
         shapes = ", ".join(str(list(array.shape)) for array in values)
-        return Reason("BNF012", f"its parameters differ in shape: {shapes}", _DAMAGED)
+        return _Parameters(Reason("BNF012", f"its parameters differ in shape: {shapes}", _DAMAGED))
     gamma, beta, mean, var = values
     per_activation = context.view.opset(node) < 9 and not context.view.attribute(node, "spatial", 1)
     if not per_activation and gamma.ndim != 1:
-        return Reason("BNF012", f"its parameters have {gamma.ndim} axes instead of one", _DAMAGED)
-    affine = Affine.batch_normalization(gamma, beta, mean, var, epsilon_of(context, node))
+        return _Parameters(Reason("BNF012", f"its parameters have {gamma.ndim} axes instead of one", _DAMAGED))
+    affine = Affine.batch_normalization(gamma, beta, mean, var, epsilon)
     if not affine.is_finite:
-        return Reason("BNF007", _bad_channels(affine, var), "Recalibrate its statistics, or train the layer again.")
-    return Map(affine, tuple(range(1, 1 + gamma.ndim)))
+        reason = Reason("BNF007", _bad_channels(affine, var), "Recalibrate its statistics, or train the layer again.")
+        return _Parameters(reason)
+    return _Parameters(Map(affine, tuple(range(1, 1 + gamma.ndim))), _remark_on(mean, var))
 
 
 def epsilon_of(context: Context, node: gs.Node) -> float:
@@ -133,16 +157,24 @@ def epsilon_of(context: Context, node: gs.Node) -> float:
     return float(context.view.attribute(node, "epsilon", float(np.float32(1e-5))))
 
 
+@cache
+def _in_short(epsilon: float) -> float:
+    """0.001, not 0.0010000000474974513."""
+    return float(str(np.float32(epsilon)))
+
+
 def _batch_normalization_site(context: Context, node: gs.Node) -> Site:
     map_ = batch_normalization_map(context, node)
     channels = map_.channels if isinstance(map_, Map) else None
-    epsilon = float(str(np.float32(epsilon_of(context, node))))
+    epsilon = _in_short(epsilon_of(context, node))
     normalization = _describe(context, (node,), node.inputs[0] if node.inputs else None, channels, epsilon)
-    notes = tuple(_statistics_notes(context, node, normalization)) if isinstance(map_, Map) else ()
+    remark = _parameters_of(context, node).remark if isinstance(map_, Map) else ""
+    notes = (Note("BNF017", remark, normalization.name, normalization.scope),) if remark else ()
     return Site((node,), 0, normalization, notes)
 
 
-def _training_mode(context: Context, node: gs.Node) -> Reason | None:
+def training_mode(context: Context, node: gs.Node) -> Reason | None:
+    """Why a BatchNormalization uses the statistics of each batch (BNF001); None where it uses stored ones."""
     view, opset = context.view, context.view.opset(node)
     if opset < 7:
         training, sign = not view.attribute(node, "is_test", 0), "`is_test` is not set"
@@ -165,18 +197,12 @@ def _bad_channels(affine: Affine, var: Float64) -> str:
     )
 
 
-def _statistics_notes(context: Context, node: gs.Node, normalization: Normalization) -> Iterator[Note]:
-    mean, var = (context.constants.weight(each) for each in node.inputs[3:5])
-    assert mean is not None
-    assert var is not None
-    means, variances = mean.values(), var.values()
+def _remark_on(means: Float64, variances: Float64) -> str:
     if not means.any() and (variances == 1).all():
-        sentence = "running statistics look untrained: mean 0 and variance 1 everywhere"
-    elif variances.size and not variances.any():
-        sentence = "running statistics look empty: variance 0 everywhere"
-    else:
-        return
-    yield Note("BNF017", sentence, normalization.name, normalization.scope)
+        return "running statistics look untrained: mean 0 and variance 1 everywhere"
+    if variances.size and not variances.any():
+        return "running statistics look empty: variance 0 everywhere"
+    return ""
 
 
 def _run_from(context: Context, first: gs.Node) -> Iterator[gs.Node]:
@@ -203,7 +229,7 @@ def _data_place(context: Context, node: gs.Node) -> int:
 def _primitive_map(context: Context, node: gs.Node) -> Map | Reason:
     """The map of one Add, Div, Mul, Neg or Sub with a constant, or why it is none."""
     op_type = context.view.op_type(node)
-    if op_type not in _PRIMITIVES or context.constants.is_plumbing(node):
+    if op_type not in PRIMITIVES or context.constants.is_plumbing(node):
         return Reason("BNF005", f"{describe(node)} is no affine map")
     if op_type == "Neg":
         return Map(Affine.of(-1.0), ())

@@ -157,9 +157,10 @@ def test_factors_multiply(scaling: tuple[np.ndarray, list[np.ndarray]]) -> None:
         weight, expected = Scaled.of(weight, factor), expected * factor
     np.testing.assert_array_equal(weight.values(), expected)
     assert weight.shape == source.shape
-    rows = weight.reader()
+    read = weight.reader()
     for start in range(len(source)):
-        np.testing.assert_array_equal(rows(start, start + 1), expected[start : start + 1])
+        part = (slice(start, start + 1),)
+        np.testing.assert_array_equal(read(part), expected[part])
     stored = np.concatenate(list(rounded_blocks(weight)))
     np.testing.assert_array_equal(stored, expected.astype(np.float32))
 

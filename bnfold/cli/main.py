@@ -22,7 +22,22 @@ from bnfold.cli.settings import DEBUG, options_of, read_settings, variables
 from bnfold.errors import BnfoldError, EnvironmentUnfit, InputError
 from bnfold.report.report import error_document
 
-_COMMANDS = ("export", "recalibrate", "optimize", "inspect", "verify", "accuracy", "check", "config", "run", "bench", "doctor", "ranges", "deploy", "explain")
+_COMMANDS = (
+    "export",
+    "recalibrate",
+    "optimize",
+    "inspect",
+    "verify",
+    "accuracy",
+    "check",
+    "config",
+    "run",
+    "bench",
+    "doctor",
+    "ranges",
+    "deploy",
+    "explain",
+)
 _EXAMPLES = """\b
 Examples:
   bnfold optimize resnet18.onnx    writes resnet18.folded.onnx

@@ -139,7 +139,12 @@ def _write(model: Model, folder: Path, version: int, config: str) -> Deployment:
 def _config(graph: onnx.GraphProto, name: str, max_batch: int, instance: Instance, count: int) -> str:
     constant = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constant]
-    lines = [f"name: {_text(name)}", 'backend: "onnxruntime"', 'default_model_filename: "model.onnx"', f"max_batch_size: {max_batch}"]
+    lines = [
+        f"name: {_text(name)}",
+        'backend: "onnxruntime"',
+        'default_model_filename: "model.onnx"',
+        f"max_batch_size: {max_batch}",
+    ]
     for role, values in (("input", inputs), ("output", list(graph.output))):
         for value in values:
             lines += [f"{role} {{", *(f"  {line}" for line in _tensor(value, role, max_batch)), "}"]
@@ -156,7 +161,9 @@ def _tensor(value: onnx.ValueInfoProto, role: str, max_batch: int) -> Iterator[s
     if elem_type not in _TYPES:
         raise InputError(f"{role} `{value.name}` is no tensor of a type that Triton knows, so Triton cannot serve the model.")
     if not tensor.HasField("shape"):
-        raise InputError(f"{role} `{value.name}` does not say its rank, which Triton needs. Run onnx.shape_inference on the model.")
+        raise InputError(
+            f"{role} `{value.name}` does not say its rank, which Triton needs. Run onnx.shape_inference on the model."
+        )
     dims = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else -1 for dim in tensor.shape.dim]
     if max_batch:
         if not dims or dims[0] != -1:

@@ -19,13 +19,21 @@ if TYPE_CHECKING:
 GATE_FAILED = "BNF050"
 
 
-def accuracy_renderings(accuracy: Accuracy) -> Renderings:
-    """One renderer for each suffix."""
+def accuracy_renderings(accuracy: Accuracy, command: str = "") -> Renderings:
+    """One renderer for each suffix; `command` is the command line."""
+
+    def page() -> str:
+        from bnfold.report.html.pages import accuracy_page
+        from bnfold.report.html.render import render
+
+        return render(accuracy_page(accuracy, command))
+
     return {
         ".json": lambda: as_json(accuracy_document(accuracy)),
         ".md": partial(accuracy_markdown, accuracy),
         ".xml": lambda: junit_xml("bnfold accuracy", accuracy_cases(accuracy)),
         ".sarif": lambda: as_json(sarif_document(accuracy_findings(accuracy))),
+        ".html": page,
     }
 
 

@@ -37,6 +37,8 @@ class Outcome:
         """Why it failed; "" where it did not."""
         if self.report is None:
             return self.error
+        if self.report.accuracy is not None and not self.report.accuracy.ok:
+            return " ".join(self.report.accuracy.failures)
         return "" if self.report.ok else "; ".join(self.report.verification.failures if self.report.verification else ())
 
 

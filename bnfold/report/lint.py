@@ -28,7 +28,7 @@ def check_markdown(check: Check) -> str:
     lines = ["# bnfold check", "", f"**{_summary(check, plain)}**"]
     lines += ["", *(f"* {md.text(one.path)}: {md.text(one.message)}" for one in check.unreadable)] if check.unreadable else []
     if check.findings:
-        rows = [(md.code(one.path), md.code(one.place), one.code, one.level, md.text(_told(one))) for one in check.findings]
+        rows = [(md.code(one.path), md.code(one.place), one.code, one.level, md.text(told(one))) for one in check.findings]
         lines += ["", *md.table(("file", "node", "code", "level", "what"), rows)]
     return "\n".join(lines) + "\n"
 
@@ -36,7 +36,7 @@ def check_markdown(check: Check) -> str:
 def line_of(one: Finding) -> str:
     """A finding on one line."""
     place = f"{one.path}: {one.place}: " if one.place else f"{one.path}: "
-    return clean(f"{place}{one.code} {_told(one)}")
+    return clean(f"{place}{one.code} {told(one)}")
 
 
 def check_github(check: Check) -> str:
@@ -45,11 +45,12 @@ def check_github(check: Check) -> str:
 
 
 def _annotation(one: Finding) -> str:
-    message = f"{one.place}: {_told(one)}" if one.place else _told(one)
+    message = f"{one.place}: {told(one)}" if one.place else told(one)
     return annotation(_ANNOTATIONS[one.level], message, file=one.path, title=one.code)
 
 
-def _told(one: Finding) -> str:
+def told(one: Finding) -> str:
+    """What was found, and what helps."""
     end = "" if one.sentence.endswith((".", "!", "?")) else "."
     return f"{one.sentence}{end} {one.remedy}".rstrip()
 

@@ -11,6 +11,8 @@ from bnfold.errors import GateFailed
 from bnfold.verdict import Plan
 
 if TYPE_CHECKING:
+    from bnfold.provenance import Folded
+    from bnfold.runtime.accuracy import Accuracy
     from bnfold.runtime.verify import Verification
 
 SCHEMA = 1
@@ -27,6 +29,7 @@ class ModelFacts:
         opsets: domain → version; "" is the default domain.
         producer: the tool that wrote it, with its version; "" where the file does not say.
         size_bytes: of the file together with its external data.
+        folded: the runs of bnfold that it has been through, the first one first, as far as it tells.
     """
 
     path: str
@@ -34,6 +37,7 @@ class ModelFacts:
     opsets: dict[str, int]
     producer: str
     size_bytes: int
+    folded: tuple[Folded, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Report:
         written: whether `destination` now holds the result.
         identical: whether the result is the source, byte for byte, because nothing folded.
         data_files: files written beside `destination` that hold its external data; they must travel with it.
+        accuracy: what was counted on labelled data; None where there were none, or there was nothing to compare.
     """
 
     source: ModelFacts
@@ -78,11 +83,12 @@ class Report:
     written: bool
     identical: bool
     data_files: tuple[str, ...] = ()
+    accuracy: Accuracy | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether nothing speaks against the result: the verification passed, or there was none."""
-        return self.verification is None or self.verification.ok
+        """Whether nothing speaks against the result: the verification and the gates on data passed, or there were none."""
+        return (self.verification is None or self.verification.ok) and (self.accuracy is None or self.accuracy.ok)
 
     def raise_for_status(self) -> None:
         """Raises `GateFailed` with the verification's findings unless `ok`."""
@@ -92,6 +98,9 @@ class Report:
     @property
     def failure(self) -> str:
         """What speaks against the result, in one sentence; "" when nothing does."""
+        if self.accuracy is not None and not self.accuracy.ok:
+            what = f"the folded {self.source.path or 'model'} failed on the labelled data, and nothing was written"
+            return f"{what}: {' '.join(self.accuracy.failures)}"
         if self.verification is None or self.verification.ok:
             return ""
         what = f"the folded {self.source.path or 'model'} failed its verification, and nothing was written"
@@ -111,6 +120,7 @@ class Report:
             kept=len(self.plan.refusals),
             plan=self.plan.to_dict(),
             verification=None if self.verification is None else self.verification.to_dict(),
+            accuracy=None if self.accuracy is None else self.accuracy.to_dict(),
             elapsed_s=self.elapsed_s,
         )
 

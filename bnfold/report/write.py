@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 from bnfold.errors import InputError
 
-FORMATS = (".json", ".md", ".xml", ".sarif")
-"""The suffixes that `--report` takes: JSON, Markdown, JUnit, SARIF."""
+FORMATS = (".json", ".md", ".xml", ".sarif", ".html")
+"""The suffixes that `--report` takes: JSON, Markdown, JUnit, SARIF, a page to look at."""
 
 Renderings: TypeAlias = Mapping[str, Callable[[], str]]
 """Suffix → what renders the report at hand in that format; for every suffix in `FORMATS`."""
