@@ -432,7 +432,7 @@ def test_the_command_writes_what_it_prints(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        ([LENET, "--report", "b.xml"], 2, "no suffix that names a format"),
+        ([LENET, "--report", "b.pdf"], 2, "no suffix that names a format"),
         ([LENET, "--duration", "0"], 2, "0"),
         ([LENET, "--optimizations", "most"], 2, "most"),
         (["nowhere.onnx"], 2, "nowhere.onnx"),

@@ -43,7 +43,13 @@ def save(tmp_path: Path) -> Callable[..., Path]:
         nodes = [helper.make_node("Conv", ["x", "W"], ["c"], name="conv")]
         nodes += [helper.make_node(op, [one], [two]) for op, one, two in zip(between, names[:-1], names[1:], strict=True)]
         nodes.append(helper.make_node("BatchNormalization", [names[-1], "s", "B", "m", "v"], ["y"], name="bn", **attributes))
-        values = {"W": np.ones((4, 4, 1, 1)), "s": np.ones(4), "B": np.ones(4), "m": np.full(4, mean), "v": np.full(4, mean or 1.0)}
+        values = {
+            "W": np.ones((4, 4, 1, 1)),
+            "s": np.ones(4),
+            "B": np.ones(4),
+            "m": np.full(4, mean),
+            "v": np.full(4, mean or 1.0),
+        }
         graph = helper.make_graph(
             nodes,
             "g",

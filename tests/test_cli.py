@@ -252,7 +252,7 @@ def test_reports_are_written_beside_the_model(save: Callable[..., Path], tmp_pat
     assert "1 of 1 normalization folded" in (tmp_path / "r.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", ["r.html", "r", "absent/r.md", "folder.md"])
+@pytest.mark.parametrize("name", ["r.pdf", "r", "absent/r.md", "folder.md"])
 def test_unusable_report_is_refused_before_the_work(save: Callable[..., Path], tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.md").mkdir()
     model = save()
@@ -260,7 +260,7 @@ def test_unusable_report_is_refused_before_the_work(save: Callable[..., Path], t
     assert result.exit_code == 2
     assert "--report" in result.stderr
     assert not model.with_name("m.folded.onnx").exists()
-    if name in ("r.html", "r"):
+    if name in ("r.pdf", "r"):
         assert ".json, .md" in result.stderr
 
 

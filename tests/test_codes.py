@@ -86,7 +86,9 @@ def test_every_code_that_the_sources_mention_has_a_page() -> None:
 
 
 def test_every_option_that_the_sources_mention_exists() -> None:
-    paths = [path for path in (ROOT / "bnfold").rglob("*.py") if not {"html", "integrations"} & set(path.parts)]  # style sheets; Olive
+    paths = [
+        path for path in (ROOT / "bnfold").rglob("*.py") if not {"html", "integrations"} & set(path.parts)
+    ]  # style sheets; Olive
     sources = "\n".join(path.read_text("utf-8") for path in paths).replace("pip install --upgrade", "")
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", sources)) <= _options() | {"--help", "--version"}
 

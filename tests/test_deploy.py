@@ -70,7 +70,9 @@ def scalar_model(path: Path, **shapes: list[int | str | None] | None) -> Path:
     nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in shapes]
     inputs = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, shape) for name, shape in shapes.items()]
     outputs = [helper.make_tensor_value_info(f"{name}_out", onnx.TensorProto.FLOAT16, shape) for name, shape in shapes.items()]
-    model = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -139,7 +141,9 @@ def test_an_ir_that_the_server_cannot_load_is_refused(repository: Path) -> None:
         ({"shape": None}, "does not say its rank"),
     ],
 )
-def test_what_cannot_be_deployed_leaves_nothing(repository: Path, tmp_path: Path, options: dict[str, object], message: str) -> None:
+def test_what_cannot_be_deployed_leaves_nothing(
+    repository: Path, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
     arguments = {"name": "m", **options}
     model = scalar_model(tmp_path / "m.onnx", x=arguments.pop("shape", ["n"]))  # type: ignore[arg-type]
     place = repository / str(arguments.pop("repository", ""))

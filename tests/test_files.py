@@ -117,6 +117,20 @@ def expected(inline):
 
 
 @pytest.fixture
+def loaded(loaded):
+    """The same without what a saved model says about where it comes from, which a fold in memory does not."""
+
+    def read(path):
+        model = loaded(path)
+        kept = [entry for entry in model.metadata_props if not entry.key.startswith("bnfold.")]
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+        return model
+
+    return read
+
+
+@pytest.fixture
 def source(tmp_path):
     return tmp_path / "in" / "model.onnx"
 

@@ -520,7 +520,7 @@ def test_freezing_takes_the_overridable_initializers_out_of_the_inputs_and_nothi
     model = everything()
     (tmp_path / "in.onnx").write_bytes(model.SerializeToString())
     assert changes(model, bnfold.fold(model, freeze_initializers=True).model) == {"-graph.input[over]"}
-    bnfold.optimize(tmp_path / "in.onnx", tmp_path / "out.onnx", freeze_initializers=True, verify=False)
+    bnfold.optimize(tmp_path / "in.onnx", tmp_path / "out.onnx", freeze_initializers=True, verify=False, metadata=False)
     assert changes(model, onnx.load(tmp_path / "out.onnx")) == {"-graph.input[over]"}
 
 
@@ -571,7 +571,7 @@ def test_a_fold_before_ir_4_keeps_every_initializer_among_the_inputs():
 def test_a_saved_fold_changes_what_the_fold_in_memory_changes(tmp_path):
     model = with_fold()
     (tmp_path / "in.onnx").write_bytes(model.SerializeToString())
-    report = bnfold.optimize(tmp_path / "in.onnx", tmp_path / "out.onnx", verify=False)
+    report = bnfold.optimize(tmp_path / "in.onnx", tmp_path / "out.onnx", verify=False, metadata=False)
     assert report.written
     saved = (tmp_path / "out.onnx").read_bytes()
     assert onnx.ModelProto.FromString(saved) == fold(model)

@@ -14,9 +14,9 @@ from bnfold.errors import GateFailed, InputError
 from bnfold.report import figures
 from bnfold.report.markdown import optimize_markdown
 from bnfold.report.page import Page, clean
+from bnfold.report.renderings import optimize_renderings
 from bnfold.report.report import Inspection, ModelFacts, Report, error_document, verification_document
 from bnfold.report.text import explain_text, inspect_text, optimize_text, verify_text
-from bnfold.report.renderings import optimize_renderings
 from bnfold.report.write import FORMATS, as_json, write_reports
 from bnfold.runtime.compare import Comparison
 from bnfold.runtime.verify import OutputComparison, Verification

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import bnfold
+
 CLIPPED = """
 <ir_version: 8, opset_import: ["" : 18]>
 agraph (float[N,4,H,W] x) => (float[N,4,H,W] y) {
