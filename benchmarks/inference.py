@@ -2,9 +2,9 @@
 
     python -m benchmarks.inference [--quick] [--network NAME]... [--python PEERS/bin/python]
 
-All contestants of a cell run interleaved in one process, in blocks with fresh sessions, with a second session of the original as
-control; `bnfold.runtime.bench_statistics` says what may be claimed. A cell that is in inference.json already is not measured again
-unless --fresh is given.
+All contestants of a cell run interleaved in one process, in blocks with fresh sessions, with a second session of the original
+as control; `bnfold.runtime.bench_statistics` says what may be claimed. A cell that is in inference.json already is not measured
+again unless --fresh is given.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def main() -> None:
         done[cell] = measure(cell, files)
         shown = {tool: f"{row['ratio']:.3f}" if "ratio" in row else "–" for tool, row in done[cell]["rows"].items()}
         print(*cell, f"noise {done[cell]['noise']:.3f}", shown, flush=True)
-        OUTCOMES.write_text(json.dumps({**facts(), "cells": list(done.values())}, indent=1) + "\n", "utf-8")
+        OUTCOMES.write_text(json.dumps({**facts(), "quick": told.quick, "cells": list(done.values())}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def _exact_weights(network: str, small: bool, half: bool) -> list[np.ndarray]:
 
 
 def _ulps(model: onnx.ModelProto, exact: list[np.ndarray]) -> tuple[float | None, int]:
-    """The largest distance of a weight that is one of the folded ones, in units in the last place of its type, and their number."""
+    """The largest distance of a folded weight, in units in the last place of its type, and how many weights are folded."""
     worst, count = 0.0, 0
     for tensor in model.graph.initializer:
         if len(tensor.dims) < 3 or tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
@@ -136,7 +136,7 @@ def main() -> None:
             }
             print(network, export, shown, flush=True)
             OUTCOMES.write_text(
-                json.dumps({**facts(), "small": told.small, "ideal": IDEAL, "rows": rows}, indent=1) + "\n", "utf-8"
+                json.dumps({**facts(), "quick": told.quick or told.small, "ideal": IDEAL, "rows": rows}, indent=1) + "\n", "utf-8"
             )
 
 

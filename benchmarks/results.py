@@ -116,11 +116,131 @@ def _cpu(found: dict[str, Any] | None) -> str:
     return found["failure"] if "failure" in found else f"{found['cpu_s']:.2f} s"
 
 
+# -- inference ------------------------------------------------------------------------------------------------------------
+
+IDEAL_TARGET, CREATION_TARGET = 1.02, 0.9
+RAW_TARGETS = {"resnet18": 1.2, "mobilenet-v2": 2.0}
+_IDEAL = "by hand"
+
+
+def inference(document: dict[str, Any]) -> Iterator[str]:
+    """Latency of the folded files in onnxruntime, relative to the original."""
+    yield "Latency relative to the original file in the same session settings; below 1 is faster. All contestants of a row run"
+    yield "interleaved, in blocks of fresh sessions. *Noise* is how far a second session of the original strays. **Bold**: a"
+    yield "difference that all blocks agree on and that is above the noise. *By hand* is folded in PyTorch by torch.fx before the"
+    yield "export. onnxruntime fuses a plain Conv and BatchNormalization itself at its default level: there a clean export is a tie."
+    yield ""
+    yield from grid(["target", "measured", "met"])
+    yield from _inference_targets(document["cells"])
+    tools = list(dict.fromkeys(tool for cell in document["cells"] for tool in cell["rows"] if tool != "original"))
+    yield ""
+    yield from grid(["network", "export", "optimizations", "threads", "batch", "original", "noise", *map(_bold, tools)])
+    for cell in document["cells"]:
+        facts = [cell["network"], cell["export"], cell["level"], str(cell["threads"]), str(cell["batch"])]
+        original = f"{cell['rows']['original']['latency_ms']:.2f} ms"
+        yield row([*facts, original, f"{cell['noise']:.1%}", *(_ratio(cell["rows"].get(tool)) for tool in tools)])
+    yield ""
+    yield "Processor time to create a session, relative to the original, and size of the file:"
+    yield ""
+    yield from grid(["network", "export", "optimizations", "original", *map(_bold, tools)])
+    for cell in document["cells"]:
+        if (cell["threads"], cell["batch"]) != (1, 1):
+            continue
+        first = cell["rows"]["original"]
+        facts = [
+            cell["network"],
+            cell["export"],
+            cell["level"],
+            f"{first['creation_cpu_ms']:.0f} ms, {first['bytes'] / 1e6:.1f} MB",
+        ]
+        yield row([*facts, *(_creation(cell["rows"].get(tool)) for tool in tools)])
+
+
+def _inference_targets(cells: list[dict[str, Any]]) -> Iterator[str]:
+    ran = [cell for cell in cells if "ratio" in cell["rows"].get(_BNFOLD, {})]
+    slower = [_where(cell) for cell in ran if cell["rows"][_BNFOLD]["claim"] == "slower"]
+    yield row(["never slower than the original", _some(slower, len(ran)), "**no**" if slower else "yes"])
+    pairs = [
+        (cell, cell["rows"][_BNFOLD]["ratio"] / cell["rows"][_IDEAL]["ratio"])
+        for cell in ran
+        if "ratio" in cell["rows"].get(_IDEAL, {})
+    ]
+    behind = [f"{_where(cell)} ({ratio:.3f})" for cell, ratio in pairs if ratio > max(IDEAL_TARGET, 1 + cell["noise"])]
+    yield row(
+        [f"within {IDEAL_TARGET - 1:.0%} of by hand, or of the noise", _some(behind, len(pairs)), "**no**" if behind else "yes"]
+    )
+    for network, target in RAW_TARGETS.items():
+        gains = [
+            1 / cell["rows"][_BNFOLD]["ratio"]
+            for cell in ran
+            if cell["network"] == network and cell["export"] == "raw" and cell["level"] == "default"
+        ]
+        if gains:
+            told = f"{min(gains):.2f} to {max(gains):.2f} ×"
+            yield row([f"raw {network}: ≥ {target} × at the default level", told, "yes" if min(gains) >= target else "**no**"])
+    slow = [
+        f"{_where(cell)} ({cell['rows'][_BNFOLD]['creation_ratio']:.2f})"
+        for cell in ran
+        if cell["rows"][_BNFOLD]["creation_ratio"] > CREATION_TARGET
+    ]
+    yield row([f"session creation ≤ {CREATION_TARGET} × processor time", _some(slow, len(ran)), "**no**" if slow else "yes"])
+
+
+def _where(cell: dict[str, Any]) -> str:
+    return f"{cell['network']} {cell['export']} {cell['level']} {cell['threads']}×{cell['batch']}"
+
+
+def _some(missed: list[str], total: int) -> str:
+    shown = "; ".join(missed[:4]) + (f"; {len(missed) - 4} more" if len(missed) > 4 else "")
+    return f"{total - len(missed)} of {total}" + (f"; not {shown}" if missed else "")
+
+
+def _ratio(found: dict[str, Any] | None) -> str:
+    if found is None or "failure" in found:
+        return "failed"
+    told = f"{found['ratio']:.3f}"
+    return told if found["claim"] == "none" else f"**{told}**"
+
+
+def _creation(found: dict[str, Any] | None) -> str:
+    return "failed" if found is None or "failure" in found else f"{found['creation_ratio']:.2f}, {found['bytes'] / 1e6:.1f} MB"
+
+
+# -- numerical error ------------------------------------------------------------------------------------------------------
+
+
+def numerical(document: dict[str, Any]) -> Iterator[str]:
+    """Errors of parameters and outputs against float64."""
+    yield "Outputs: the largest error against the float64 truth of the unfolded file, relative to the largest true value, with onnxruntime's"
+    yield "optimizations disabled. Weights: the largest distance from the exact fold, in units in the last place (half a unit is the best"
+    yield "there is). A tool that leaves the normalizations has no folded weights."
+    yield ""
+    tools = list(dict.fromkeys(tool for case in document["rows"] for tool in case["rows"]))
+    yield from grid(["network", "type", "", *map(_bold, tools)])
+    for case in document["rows"]:
+        if "failure" in case:
+            yield row([case["network"], case["export"], case["failure"]])
+            continue
+        kind = "float32" if case["export"] == "clean" else case["export"]
+        yield row(
+            [case["network"], kind, "output error", *(_figure(case["rows"].get(tool), "error_max", ".1e") for tool in tools)]
+        )
+        yield row(["", "", "weights, ulp", *(_figure(case["rows"].get(tool), "ulp_max", ".2f") for tool in tools)])
+
+
+def _figure(found: dict[str, Any] | None, key: str, form: str) -> str:
+    if found is None or "failure" in found:
+        return "failed"
+    return "" if found[key] is None else format(found[key], form)
+
+
 # -- the page -------------------------------------------------------------------------------------------------------------
 
 SECTIONS = (
     Section("Tool cost", "tool_cost.json", "python benchmarks/run.py --only tool-cost", tool_cost),
     Section("Scaling", "scaling.json", "python benchmarks/run.py --only scaling", scaling),
+    Section("Inference", "inference.json", "python benchmarks/run.py --only inference", inference),
+    Section("Numerical error", "numerical.json", "python benchmarks/run.py --only numerical", numerical),
 )
 
 

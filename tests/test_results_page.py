@@ -52,6 +52,44 @@ def test_a_failure_of_bnfold_is_a_target_that_is_not_met(document):
     assert "| died | no |" in "\n".join(document)
 
 
+def ran(ratio: float, claim: str = "none") -> dict:
+    told = {"latency_ms": 10 * ratio, "ratio": ratio, "low": ratio, "high": ratio, "claim": claim}
+    return {**told, "creation_ratio": ratio, "creation_cpu_ms": 5.0, "bytes": 10**6}
+
+
+def cell(ours: dict, by_hand: dict, network: str = "resnet18", export: str = "raw") -> dict:
+    rows = {"original": ran(1.0), "bnfold": ours, "onnxsim": {"failure": "exit 1"}, "by hand": by_hand}
+    return {"network": network, "export": export, "level": "default", "threads": 1, "batch": 1, "noise": 0.01, "rows": rows}
+
+
+@pytest.mark.parametrize(
+    ("ours", "by_hand", "words"),
+    [
+        (
+            ran(0.7, "faster"),
+            ran(0.7, "faster"),
+            ("| 1.43 to 1.43 × | yes |", "original | 1 of 1 | yes |", "| **0.700** | failed |"),
+        ),
+        (ran(0.9, "faster"), ran(0.7), ("| 1.11 to 1.11 × | **no** |", "not resnet18 raw default 1×1 (1.286) | **no** |")),
+        (ran(1.1, "slower"), ran(1.1), ("original | 0 of 1; not resnet18 raw default 1×1 | **no** |", "(1.10) | **no** |")),
+    ],
+)
+def test_inference_says_whether_its_targets_are_met(ours, by_hand, words):
+    text = "\n".join(results.inference({**HEAD, "cells": [cell(ours, by_hand)]}))
+    assert [word for word in words if word not in text] == []
+
+
+def test_numerical_error_keeps_what_failed():
+    rows = {
+        "original": {"error_max": 1e-7, "ulp_max": None},
+        "bnfold": {"error_max": 2e-7, "ulp_max": 0.5},
+        "x": {"failure": "died"},
+    }
+    text = "\n".join(results.numerical({**HEAD, "rows": [{"network": "n", "export": "clean", "rows": rows}]}))
+    assert "| n | float32 | output error | 1.0e-07 | 2.0e-07 | failed |" in text
+    assert "| weights, ulp |  | 0.50 | failed |" in text
+
+
 def test_the_page_has_the_sections_that_were_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "HERE", tmp_path)
     (tmp_path / "tool_cost.json").write_text(json.dumps(cost(found(1))))
