@@ -127,8 +127,9 @@ def inference(document: dict[str, Any]) -> Iterator[str]:
     """Latency of the folded files in onnxruntime, relative to the original."""
     yield "Latency relative to the original file in the same session settings; below 1 is faster. All contestants of a row run"
     yield "interleaved, in blocks of fresh sessions. *Noise* is how far a second session of the original strays. **Bold**: a"
-    yield "difference that all blocks agree on and that is above the noise. *By hand* is folded in PyTorch by torch.fx before the"
-    yield "export. onnxruntime fuses a plain Conv and BatchNormalization itself at its default level: there a clean export is a tie."
+    yield "difference that all blocks agree on and that is above the noise. *By hand* is folded in PyTorch by torch.fx before"
+    yield "the export. onnxruntime fuses a plain Conv and BatchNormalization itself at its default level: there a clean export"
+    yield "is a tie."
     yield ""
     yield from grid(["target", "measured", "met"])
     yield from _inference_targets(document["cells"])
@@ -211,9 +212,9 @@ def _creation(found: dict[str, Any] | None) -> str:
 
 def numerical(document: dict[str, Any]) -> Iterator[str]:
     """Errors of parameters and outputs against float64."""
-    yield "Outputs: the largest error against the float64 truth of the unfolded file, relative to the largest true value, with onnxruntime's"
-    yield "optimizations disabled. Weights: the largest distance from the exact fold, in units in the last place (half a unit is the best"
-    yield "there is). A tool that leaves the normalizations has no folded weights."
+    yield "Outputs: the largest error against the float64 truth of the unfolded file, relative to the largest true value, with"
+    yield "onnxruntime's optimizations disabled. Weights: the largest distance from the exact fold, in units in the last place"
+    yield "(half a unit is the best there is). A tool that leaves the normalizations has no folded weights."
     yield ""
     tools = list(dict.fromkeys(tool for case in document["rows"] for tool in case["rows"]))
     yield from grid(["network", "type", "", *map(_bold, tools)])
