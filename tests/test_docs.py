@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("bench", "ci", "providers")
+PAGES = ("bench", "ci", "providers", "reports")
 """Pages whose blocks run in a folder that holds only models/lenet.onnx."""
 
 
