@@ -29,6 +29,11 @@ REPORTS = {
     "bench.html": "bench lenet.onnx lenet.folded.onnx --report bench.html -q",
 }
 
+IS_DRAWN = """
+return 'ready' in document.documentElement.dataset && [...document.querySelectorAll('[data-dot]')].every(
+  (one) => one.matches('.drawn') || one.getBoundingClientRect().top > innerHeight
+)"""
+
 
 @dataclass(frozen=True)
 class Shot:
@@ -95,8 +100,7 @@ def taken(driver: Any, folder: Path, shot: Shot) -> Image.Image:
     size = {"width": shot.width, "height": shot.height, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     driver.get((folder / shot.page).as_uri())
-    is_drawn = "return 'ready' in document.documentElement.dataset && !document.querySelector('[data-dot]:not(.drawn)')"
-    while not driver.execute_script(is_drawn):
+    while not driver.execute_script(IS_DRAWN):
         time.sleep(0.1)
     if shot.anchor:
         driver.execute_script(f"document.getElementById('{shot.anchor}').scrollIntoView({{ behavior: 'instant' }})")

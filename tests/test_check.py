@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -138,8 +139,8 @@ def test_folders_files_and_patterns(save: Callable[..., Path], tmp_path: Path) -
     assert len(check([str(folder), deep, str(folder / "a.onnx")]).files) == 2
     with pytest.raises(InputError, match="matches none as a pattern"):
         check([str(tmp_path / "absent*")])
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no \.onnx file"):
-        (tmp_path / "empty").mkdir()
         check([str(tmp_path / "empty")])
 
 
@@ -150,7 +151,7 @@ def test_a_broken_file_does_not_hide_the_others(save: Callable[..., Path], tmp_p
     assert result.exit_code == 2
     assert "a_broken.onnx is not an ONNX model" in result.stderr
     assert "b.onnx: bn: BNF003" in result.stdout
-    assert result.stdout.endswith("1 error, 1 file not readable, 2 files checked.\n")
+    assert result.stdout.endswith("1 error, 1 file failed, 2 files checked.\n")
 
 
 def test_json(save: Callable[..., Path]) -> None:
@@ -199,6 +200,21 @@ def test_github_escapes_what_would_end_the_command() -> None:
     assert line == "::error file=a%3Ab%2Cc%25.onnx,title=BNF003::line%0Abreak: 50 %25 of `x`."
 
 
+def test_a_file_that_cannot_be_read_is_told_in_every_format(save: Callable[..., Path], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"garbage")
+    for output_format in ("text", "json", "github", "sarif", "junit"):
+        result = run(bad, "--format", output_format)
+        assert result.exit_code == 2
+        assert "bad.onnx" in result.stdout or output_format == "text"
+        assert (result.stderr == "") == (output_format == "github")
+    (one_run,) = json.loads(run(bad, save(), "--format", "sarif").stdout)["runs"]
+    assert one_run["invocations"][0]["executionSuccessful"] is False
+    assert [result["ruleId"] for result in one_run["results"]] == ["BNF003"]
+    assert json.loads(run(bad, "--format", "json").stdout)["error"]["message"].count("bad.onnx") == 1
+    assert json.loads(run(tmp_path / "none", "--format", "json").stdout)["error"]["exit_code"] == 2
+
+
 def test_reports(save: Callable[..., Path], tmp_path: Path) -> None:
     paths = [tmp_path / f"r{suffix}" for suffix in (".json", ".md", ".xml", ".sarif")]
     assert run(save(), *(part for path in paths for part in ("--report", path))).exit_code == 1
@@ -212,6 +228,37 @@ def test_fix_folds_in_place(save: Callable[..., Path]) -> None:
     assert run(path, stays, "--fix").exit_code == 0
     assert [node.op_type for node in onnx.load(path).graph.node] == ["Conv"]
     assert stays.read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [("--ignore", "BNF003"), ("--select", "BNF017")])
+def test_what_is_not_reported_is_not_fixed(save: Callable[..., Path], options: tuple[str, str]) -> None:
+    path = save()
+    before = path.read_bytes()
+    assert run(path, "--fix", *options).exit_code == 0
+    assert path.read_bytes() == before
+
+
+def test_what_could_not_be_fixed_is_still_reported(save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise InputError("cannot write m.onnx: Permission denied.")
+
+    monkeypatch.setattr(pipeline, "optimize", refused)
+    result = run(save(), "--fix")
+    assert (result.exit_code, "BNF003" in result.stdout, "Permission denied" in result.stderr) == (2, True, True)
+
+
+def test_a_folder_that_cannot_be_read_is_told(save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    place = save("closed/a.onnx").parent
+    scandir = os.scandir
+
+    def closed(path: str) -> object:
+        if Path(path) == place:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    result = run(place.parent)
+    assert (result.exit_code, "closed: Permission denied" in result.stderr) == (2, True)
 
 
 def test_a_fix_that_fails_its_verification_is_reported(save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

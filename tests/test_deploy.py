@@ -163,3 +163,9 @@ def test_a_file_in_the_way_is_named(repository: Path) -> None:
     shutil.copy(LENET, repository / "lenet")
     with pytest.raises(InputError, match="cannot write"):
         deploy(LENET, repository, name="lenet")
+
+
+def test_a_configuration_that_cannot_be_read_is_named(repository: Path) -> None:
+    (repository / "lenet" / "config.pbtxt").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"cannot read .*config\.pbtxt"):
+        deploy(LENET, repository, name="lenet")

@@ -118,3 +118,34 @@ def test_folders_that_cannot_be_worked_on(exports: Path, tmp_path: Path, place: 
     with pytest.raises(InputError, match=message):
         optimize_folder(source, target)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_destination_that_is_a_file_is_refused(exports: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = run(exports, "-o", tmp_path / "file")
+    assert (result.exit_code, "is a file" in result.stderr) == (2, True)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_folder_itself_is_replaced_only_when_that_is_said(
+    exports: Path, snapshot: Callable[[Path], dict[str, bytes]]
+) -> None:
+    before = snapshot(exports)
+    result = run(exports, "-o", exports)
+    assert (result.exit_code, "say --in-place" in result.stderr) == (2, True)
+    assert snapshot(exports) == before
+
+
+def test_a_file_that_cannot_be_copied_is_named(exports: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "decoder").write_text("in the way")
+    result = run(exports, "-o", tmp_path / "out")
+    assert (result.exit_code, "cannot copy" in result.stderr) == (2, True)
+
+
+def test_a_model_that_cannot_be_read_is_in_the_sarif_report(exports: Path, tmp_path: Path) -> None:
+    (exports / "bad.onnx").write_bytes(b"garbage")
+    assert run(exports, "-o", tmp_path / "out", f"--report={tmp_path / 'r.sarif'}").exit_code == 1
+    (invocation,) = json.loads((tmp_path / "r.sarif").read_text("utf-8"))["runs"][0]["invocations"]
+    assert invocation["executionSuccessful"] is False
+    assert "bad.onnx" in invocation["toolExecutionNotifications"][0]["message"]["text"]

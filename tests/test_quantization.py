@@ -284,6 +284,8 @@ def test_the_command_is_quiet_when_all_is_well(tmp_path: Path) -> None:
     assert "no weight differs" in same.stdout
     assert "Conv `conv`" not in same.stdout
     assert "Conv `conv`" in ranges(target, target, "-v").stdout
+    other = ranges(ROOT / "models" / "lenet.onnx", ROOT / "models" / "mlp.onnx")
+    assert (other.exit_code, "nothing to compare" in other.stdout) == (0, True)
 
 
 def test_bad_input_is_an_error_with_the_file_named(tmp_path: Path) -> None:

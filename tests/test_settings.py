@@ -84,7 +84,15 @@ def test_the_nearest_file_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("sed = 1", "sets sed, which no command has as an option. Did you mean seed?"),
         ("[verify]\nkeep = ['a']", "sets keep, which no command has"),
         ("[optimise]\nseed = 1", "sets optimise, which no command has"),
+        ("[optimise]\nseed = 1", "Did you mean optimize?"),
         ("verify = 1", "has to be a table"),
+        ("seed = true", "sets seed to True. It takes a whole number."),
+        ("seed = 1.5", "sets seed to 1.5. It takes a whole number."),
+        ("seed = [1]", "sets seed to [1]. It takes a whole number."),
+        ("[optimize]\ndry-run = 1", "sets dry-run to 1. It takes true or false."),
+        ('atol = "small"', "sets atol to 'small'. It takes a number."),
+        ("[check]\nignore = true", "sets ignore to True. It takes a string, or a list of such."),
+        ("[check]\nignore = [['BNF003']]", "sets ignore to [['BNF003']]. It takes a string"),
         ("seed = ", "is no valid TOML"),
     ],
 )
@@ -96,10 +104,23 @@ def test_a_bad_file_is_an_error_that_names_it(folder: Path, text: str, message: 
     assert message in result.stderr
 
 
-def test_a_bad_value_is_a_usage_error(folder: Path) -> None:
+def test_a_bad_value_is_a_usage_error_that_names_the_setting(folder: Path) -> None:
     (folder / "bnfold.toml").write_text("seed = -1\n")
-    assert run("verify", str(LENET), str(LENET)).exit_code == 2
-    assert run("config").exit_code == 2
+    for command in (("verify", str(LENET), str(LENET)), ("config",)):
+        result = run(*command)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"bnfold: {folder / 'bnfold.toml'} top level: Invalid value for '--seed'")
+    result = run("verify", str(LENET), str(LENET), BNFOLD_SEED="x")
+    assert (result.exit_code, "bnfold: BNFOLD_SEED: Invalid value" in result.stderr) == (2, True)
+    assert "bnfold.toml" not in run("verify", str(LENET), str(LENET), "--seed", "x").stderr
+
+
+def test_keys_and_variables_are_called_as_the_flags_are(folder: Path) -> None:
+    (folder / "bnfold.toml").write_text('[check]\nformat = "json"\nreport = ["check.md"]\nignore = "BNF003"\n')
+    assert json.loads(run("check", str(LENET)).stdout)["ok"]
+    assert (folder / "check.md").exists()
+    assert run("check", str(LENET), BNFOLD_CHECK_FORMAT="text").stdout == "Nothing found, 1 file checked.\n"
+    assert setting("check", "report", BNFOLD_REPORT="a.xml b.sarif") == (["a.xml", "b.sarif"], "BNFOLD_REPORT")
 
 
 def test_unknown_variables_are_named() -> None:

@@ -67,6 +67,11 @@ class Unreadable:
     message: str
     exit_code: int
 
+    @property
+    def told(self) -> str:
+        """The message with the file in it, once."""
+        return self.message if self.path in self.message else f"{self.path}: {self.message}"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -101,7 +106,7 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with `schema` and the bnfold version."""
-        failed = [f"{one.path}: {one.message}" for one in self.unreadable]
+        failed = [one.told for one in self.unreadable]
         failed += [f"{one.path}: {one.place}: {one.code}" for one in self.errors]
         return document(
             "; ".join(failed),

@@ -26,7 +26,7 @@ def check_text(check: Check, *, style: Style = plain) -> str:
 def check_markdown(check: Check) -> str:
     """A heading with the outcome, and a table of the findings."""
     lines = ["# bnfold check", "", f"**{_summary(check, plain)}**"]
-    lines += ["", *(f"* {md.text(one.path)}: {md.text(one.message)}" for one in check.unreadable)] if check.unreadable else []
+    lines += ["", *(f"* {md.text(one.told)}" for one in check.unreadable)] if check.unreadable else []
     if check.findings:
         rows = [(md.code(one.path), md.code(one.place), one.code, one.level, md.text(told(one))) for one in check.findings]
         lines += ["", *md.table(("file", "node", "code", "level", "what"), rows)]
@@ -41,7 +41,8 @@ def line_of(one: Finding) -> str:
 
 def check_github(check: Check) -> str:
     """Workflow commands, which GitHub shows as annotations."""
-    return "\n".join(_annotation(one) for one in check.findings)
+    broken = (annotation("error", one.message, file=one.path, title="bnfold") for one in check.unreadable)
+    return "\n".join([*broken, *(_annotation(one) for one in check.findings)])
 
 
 def _annotation(one: Finding) -> str:
@@ -59,7 +60,7 @@ def _summary(check: Check, style: Style) -> str:
     looked = f"{figures.count(len(check.files), 'file')} checked"
     levels = Counter(one.level for one in check.findings)
     told = [figures.count(levels[level], level) for level in _ROLES if levels[level]]
-    told += [f"{figures.count(len(check.unreadable), 'file')} not readable"] if check.unreadable else []
+    told += [f"{figures.count(len(check.unreadable), 'file')} failed"] if check.unreadable else []
     if not told:
         return style(f"Nothing found, {looked}.", "good")
     return style(f"{', '.join(told)}, {looked}.", "warn" if check.ok else "bad")

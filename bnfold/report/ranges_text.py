@@ -58,6 +58,8 @@ def _row(one: WeightRange, column: int, style: Style) -> str:
 
 def _summary(ranges: Sequence[WeightRange]) -> str:
     changed = [one for one in ranges if one.is_changed]
+    if ranges and all(one.before is None for one in ranges):
+        return "nothing to compare: no operator of one model is in the other, by its name and its weight's shape"
     if not changed:
         return "no weight differs"
     worst = max(changed, key=lambda one: one.spread_after)

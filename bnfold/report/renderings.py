@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnfold.report.bench_markdown import bench_markdown
 from bnfold.report.bench_text import bench_document
 from bnfold.report.bench_text import sentence as claim
 from bnfold.report.findings import Check, Finding, plan_findings
-from bnfold.report.folder import FolderReport, Outcome, folder_markdown
+from bnfold.report.folder import FolderReport, folder_markdown
 from bnfold.report.junit import Case, junit_xml
 from bnfold.report.lint import check_markdown, line_of
 from bnfold.report.markdown import optimize_markdown, verify_markdown
@@ -63,7 +63,7 @@ def folder_renderings(report: FolderReport, command: str = "") -> Renderings:
         ".json": lambda: as_json(report.to_dict()),
         ".md": partial(folder_markdown, report),
         ".xml": lambda: junit_xml("bnfold optimize", [Case("optimize", one.path, one.failure) for one in report.outcomes]),
-        ".sarif": lambda: as_json(sarif_document([one for outcome in report.outcomes for one in _left(outcome)])),
+        ".sarif": lambda: as_json(_folder_sarif(report)),
         ".html": page,
     }
 
@@ -119,7 +119,7 @@ def check_renderings(check: Check, command: str = "") -> Renderings:
         ".json": lambda: as_json(check.to_dict()),
         ".md": partial(check_markdown, check),
         ".xml": lambda: junit_xml("bnfold check", list(_files(check))),
-        ".sarif": lambda: as_json(sarif_document(check.findings)),
+        ".sarif": lambda: as_json(sarif_document(check.findings, {one.path: one.message for one in check.unreadable})),
         ".html": page,
     }
 
@@ -130,8 +130,9 @@ def _after(report: Report) -> list[Finding]:
     return [*left, *_failures(path, report.verification), *_doubts(report)]
 
 
-def _left(outcome: Outcome) -> list[Finding]:
-    return [] if outcome.report is None else _after(outcome.report)
+def _folder_sarif(report: FolderReport) -> dict[str, Any]:
+    findings = [one for outcome in report.outcomes if outcome.report is not None for one in _after(outcome.report)]
+    return sarif_document(findings, {one.path: one.error for one in report.outcomes if one.report is None})
 
 
 def _files(check: Check) -> Iterator[Case]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
@@ -20,8 +20,14 @@ from bnfold.report.findings import Finding, level_of
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
-def sarif_document(findings: Sequence[Finding]) -> dict[str, Any]:
-    """One run of bnfold: every code that occurs is a rule, every finding a result at its node."""
+def sarif_document(findings: Sequence[Finding], failed: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """One run of bnfold: every code that occurs is a rule, every finding a result at its node.
+
+    Args:
+        findings: what was found.
+        failed: file → why it could not be looked at. The run is not called a success then, so that an empty list of results
+            is not read as a clean model.
+    """
     codes = sorted({one.code for one in findings})
     driver = {
         "name": "bnfold",
@@ -33,8 +39,27 @@ def sarif_document(findings: Sequence[Finding]) -> dict[str, Any]:
     return {
         "$schema": _SCHEMA,
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
+        "runs": [
+            {
+                "tool": {"driver": driver},
+                "invocations": [_invocation(failed or {})],
+                "columnKind": "unicodeCodePoints",
+                "results": results,
+            }
+        ],
     }
+
+
+def _invocation(failed: Mapping[str, str]) -> dict[str, Any]:
+    notifications = [
+        {
+            "level": "error",
+            "message": {"text": message},
+            "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(path)}}}],
+        }
+        for path, message in failed.items()
+    ]
+    return {"executionSuccessful": not failed, "toolExecutionNotifications": notifications}
 
 
 def _rule(code: Code) -> dict[str, Any]:

@@ -1,11 +1,24 @@
-"""The pictures of figures, by Vega-Lite. Colours are those of the page's style, so that they follow dark and light."""
+"""The pictures of figures: one function for each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bnfold.report import figures
+from bnfold.report.html.drawing import (
+    AFTER,
+    BAD,
+    BEFORE,
+    NARROW,
+    by_model,
+    drawn,
+    interval_marks,
+    intervals,
+    log_scale,
+    spoken,
+    svg,
+)
 from bnfold.report.html.parts import Chart
 
 if TYPE_CHECKING:
@@ -14,34 +27,7 @@ if TYPE_CHECKING:
     from bnfold.runtime.bench_result import Benchmark
     from bnfold.runtime.layers import Layer
 
-_WIDE, _NARROW = 1040, 310  # pixels of the drawing area and its axes together
-_BEFORE, _AFTER, _BAD = "var(--before)", "var(--after)", "var(--bad)"
 _CHANNELS_DRAWN = 128
-_CONFIG: dict[str, Any] = {
-    "background": None,
-    "font": "sans-serif",
-    "view": {"stroke": None},
-    "axis": {
-        "domainColor": "var(--line)",
-        "gridColor": "var(--line)",
-        "gridOpacity": 0.6,
-        "tickColor": "var(--line)",
-        "labelColor": "var(--soft)",
-        "titleColor": "var(--soft)",
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "labelLimit": 220,
-    },
-    "legend": {
-        "labelColor": "var(--ink)",
-        "labelFontSize": 12,
-        "title": None,
-        "orient": "top",
-        "symbolStrokeWidth": 2,
-        "offset": 6,
-    },
-}
 
 
 def operators(rows: Sequence[tuple[str, int, int]]) -> Chart:
@@ -64,7 +50,7 @@ def operators(rows: Sequence[tuple[str, int, int]]) -> Chart:
             "height": {"step": 13},
             "encoding": base,
             "layer": [
-                {"mark": {"type": "bar", "cornerRadiusEnd": 3}, "encoding": {**_models("before", "after"), **_told()}},
+                {"mark": {"type": "bar", "cornerRadiusEnd": 3}, "encoding": {**by_model("before", "after"), **spoken()}},
                 {
                     "mark": {"type": "text", "align": "left", "dx": 4, "fontSize": 11, "fill": "var(--soft)", "aria": False},
                     "encoding": {"text": {"field": "nodes"}},
@@ -72,7 +58,7 @@ def operators(rows: Sequence[tuple[str, int, int]]) -> Chart:
             ],
         }
 
-    return _chart("Operators, before and after", words, spec)
+    return drawn("Operators, before and after", words, spec)
 
 
 def layers(found: Sequence[Layer]) -> Chart:
@@ -87,7 +73,7 @@ def layers(found: Sequence[Layer]) -> Chart:
             told = f"{layer.where}: wrong by {layer.algebra.max_abs:.2e} in float64"
             values.append({"layer": place + 1, "model": "wrong", "error": layer.algebra.max_abs, "told": told, "wrong": True})
     names = ["original", "candidate"] + ["wrong"] * any(value["wrong"] for value in values)
-    colours = [_BEFORE, _AFTER, _BAD][: len(names)]
+    colours = [BEFORE, AFTER, BAD][: len(names)]
     worst = max(found, key=lambda layer: layer.severity)
     words = f"{len(found)} layers in graph order. The one nearest to its limit is {worst.where}."
 
@@ -113,7 +99,7 @@ def layers(found: Sequence[Layer]) -> Chart:
                     "field": "error",
                     "type": "quantitative",
                     "title": "largest error against float64",
-                    "scale": _log(value["error"] for value in values),
+                    "scale": log_scale(value["error"] for value in values),
                     "axis": {"format": ".0e", "tickCount": 5},
                 },
                 "color": colour,
@@ -126,12 +112,12 @@ def layers(found: Sequence[Layer]) -> Chart:
                 },
                 {
                     "mark": {"type": "point", "filled": True, "size": 46 if len(found) < 80 else 18, "opacity": 1},
-                    "encoding": _told(),
+                    "encoding": spoken(),
                 },
             ],
         }
 
-    return _chart("Error of each layer", words, spec)
+    return drawn("Error of each layer", words, spec)
 
 
 def accuracy(found: Accuracy) -> Chart:
@@ -151,7 +137,7 @@ def accuracy(found: Accuracy) -> Chart:
                     "told": f"{role}: {share:.2f} %, {low:.2f} to {high:.2f} %",
                 }
             )
-    return _intervals("Top-1 accuracy with its 95 % interval", "top-1 accuracy, %", values)
+    return intervals("Top-1 accuracy with its 95 % interval", "top-1 accuracy, %", values)
 
 
 def latency(found: Benchmark) -> Chart:
@@ -163,7 +149,7 @@ def latency(found: Benchmark) -> Chart:
                 median, low, high = (1e3 * each for each in (timing.latency.median, timing.latency.low, timing.latency.high))
                 told = f"{row.setting}, {role}: {median:.4g} ms, {low:.4g} to {high:.4g} ms"
                 values.append({"row": row.setting, "model": role, "value": median, "low": low, "high": high, "told": told})
-    return _intervals("Latency with its 95 % interval", "milliseconds for one run", values)
+    return intervals("Latency with its 95 % interval", "milliseconds for one run", values)
 
 
 def changes(found: Benchmark) -> Chart:
@@ -211,11 +197,11 @@ def changes(found: Benchmark) -> Chart:
                     "mark": {"type": "rule", "color": "var(--soft)", "strokeDash": [3, 3], "aria": False},
                     "encoding": {"x": {"datum": 0}, "y": None},
                 },
-                *_interval_marks({"x": x}, {"color": {"value": _AFTER}}),
+                *interval_marks({"x": x}, {"color": {"value": AFTER}}),
             ],
         }
 
-    return _chart("Difference, beside the noise of the same model twice (grey)", words, spec)
+    return drawn("Difference, beside the noise of the same model twice (grey)", words, spec)
 
 
 def spreads(found: Sequence[WeightRange]) -> Chart:
@@ -241,7 +227,7 @@ def spreads(found: Sequence[WeightRange]) -> Chart:
         y = {
             "type": "quantitative",
             "title": "widest / narrowest channel",
-            "scale": _log(value["spread"] for value in values),
+            "scale": log_scale(value["spread"] for value in values),
             "axis": {"tickCount": 5, "format": "~s"},
         }
         return {
@@ -255,12 +241,12 @@ def spreads(found: Sequence[WeightRange]) -> Chart:
                 {
                     "data": {"values": values},
                     "mark": {"type": "point", "filled": True, "size": 46 if len(found) < 80 else 18, "opacity": 1},
-                    "encoding": {"x": x, "y": {"field": "spread", **y}, **_models("before", "after"), **_told()},
+                    "encoding": {"x": x, "y": {"field": "spread", **y}, **by_model("before", "after"), **spoken()},
                 },
             ],
         }
 
-    return _chart("Spread of the channels' weight ranges", words, spec)
+    return drawn("Spread of the channels' weight ranges", words, spec)
 
 
 def channels(one: WeightRange) -> Chart:
@@ -288,84 +274,12 @@ def channels(one: WeightRange) -> Chart:
                     "scale": {"nice": False},
                 },
                 "y": {"field": "range", "type": "quantitative", "title": "max |w|", "axis": {"tickCount": 3}},
-                **_models("before", "after"),
+                **by_model("before", "after"),
             },
         }
 
-    return Chart("Weight range of each output channel", words, _svg({"width": _NARROW, **spec(_NARROW)}))
+    return Chart("Weight range of each output channel", words, svg({"width": NARROW, **spec(NARROW)}))
 
 
 def _spreads(one: WeightRange) -> tuple[float, float]:
     return one.spread_before or 1.0, one.spread_after
-
-
-def _intervals(title: str, axis: str, values: Sequence[Mapping[str, Any]]) -> Chart:
-    words = "; ".join(str(value["told"]) for value in values)
-    models = list(dict.fromkeys(str(value["model"]) for value in values))
-
-    def spec(width: int) -> dict[str, Any]:
-        rows = {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": {"ticks": False, "domain": False}}
-        return {
-            "data": {"values": values},
-            "height": {"step": 15 if len(models) > 1 and len({value["row"] for value in values}) > 1 else 34},
-            "encoding": {
-                "y": rows,
-                **(
-                    {"yOffset": {"field": "model", "sort": models}}
-                    if len({value["row"] for value in values}) * len(models) > len(models)
-                    else {}
-                ),
-            },
-            "layer": _interval_marks(
-                {"x": {"type": "quantitative", "title": axis, "scale": {"zero": False}, "axis": {"tickCount": width // 110}}},
-                _models(*models),
-            ),
-        }
-
-    return _chart(title, words, spec)
-
-
-def _interval_marks(position: dict[str, Any], colour: dict[str, Any]) -> list[dict[str, Any]]:
-    x = position["x"]
-    return [
-        {
-            "mark": {"type": "rule", "strokeWidth": 3, "strokeCap": "round", "aria": False},
-            "encoding": {"x": {"field": "low", **x}, "x2": {"field": "high"}, **colour},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
-            "encoding": {"x": {"field": "value", **x}, **colour, **_told()},
-        },
-    ]
-
-
-def _log(values: Iterable[Any]) -> dict[str, Any]:
-    shown = [float(value) for value in values]
-    return {"type": "log", "nice": False, "domain": [min(shown) / 1.6, max(shown) * 1.6]}
-
-
-def _models(*names: str) -> dict[str, Any]:
-    scale = {"domain": list(names), "range": [_BEFORE, _AFTER][: len(names)]}
-    legend = {"legend": None} if len(names) == 1 else {}
-    return {"color": {"field": "model", "type": "nominal", "scale": scale, "sort": None, **legend}}
-
-
-def _told() -> dict[str, Any]:
-    return {"description": {"field": "told"}}
-
-
-def _chart(title: str, words: str, spec: Callable[[int], dict[str, Any]]) -> Chart:
-    return Chart(title, words, *(_svg({"width": width, **spec(width)}) for width in (_WIDE, _NARROW)))
-
-
-def _svg(spec: dict[str, Any]) -> str:
-    import vl_convert
-
-    whole = {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "config": _CONFIG,
-        **spec,
-    }
-    svg: str = vl_convert.vegalite_to_svg(whole)
-    return svg

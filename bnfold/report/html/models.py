@@ -10,7 +10,7 @@ from pathlib import Path
 from bnfold.errors import BnfoldError
 from bnfold.model import Model, external_tensors
 from bnfold.ranges import WeightRange, weight_ranges
-from bnfold.report.html.neighbourhood import Index, indices
+from bnfold.report.html.index import Index, indices
 
 MOST_BYTES = 1 << 30
 """Weight ranges are shown of models up to this size: both are read for them."""
