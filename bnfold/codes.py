@@ -849,10 +849,10 @@ y = Softmax (z)""",
         title="folding spread the ranges of a weight's channels",
         level="warning",
         meaning=(
-            "Each channel of a folded weight has got a factor of its own, and now the largest channel reaches more than 16 times as "
-            "far as the smallest, and more than twice as far as it did before. Quantization to 8 bits with one scale for the "
-            "whole tensor has to cover the largest channel, which leaves the smallest less than 4 bits. In floating point nothing "
-            "is lost. `bnfold ranges` says it."
+            "Each channel of a folded weight has got a factor of its own, and now the largest channel reaches more "
+            "than 16 times as far as the smallest, and more than twice as far as it did before. Quantization to 8 bits "
+            "with one scale for the whole tensor has to cover the largest channel, which leaves the smallest less than "
+            "4 bits. In floating point nothing is lost. `bnfold ranges` says it."
         ),
         before="""\
 c = Conv (x, W)
@@ -860,13 +860,13 @@ y = BatchNormalization (c, scale, B, mean, var)  # scale / sqrt(var) from 0.01 t
         after="""\
 y = Conv (x, W_folded, b_folded)  # channels that reach from 0.01 to 1""",
         remedy=(
-            "Quantize the weights per channel (`per_channel=True` in onnxruntime's `quantize_static`): then every channel has its "
-            "own scale and all 8 bits. Where the target cannot, keep the normalization with `--keep`, or equalize the "
-            "ranges across layers before you quantize."
+            "Quantize the weights per channel (`per_channel=True` in onnxruntime's `quantize_static`): then every "
+            "channel has its own scale and all 8 bits. Where the target cannot, keep the normalization with `--keep`, "
+            "or equalize the ranges across layers before you quantize."
         ),
         ignore=(
-            "When the model is not quantized, or quantized per channel; and when the small channels hardly matter, as those of a "
-            "normalization whose scale went to nearly zero in training."
+            "When the model is not quantized, or quantized per channel; and when the small channels hardly matter, as "
+            "those of a normalization whose scale went to nearly zero in training."
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""The pages under docs/ tell the truth: their shell blocks run in order, with the exit codes that they state, and so does their Python."""
+"""The pages under docs/ tell the truth: their shell and Python blocks run in order, with the exit codes that they state."""
 
 from __future__ import annotations
 
