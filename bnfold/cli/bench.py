@@ -36,7 +36,7 @@ _SETTINGS = ("default", "no folding", "disabled")
 )
 @click.option("--batch", type=click.IntRange(min=1), help="Samples in one run. [default: 1, or what --inputs has]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the random input. [default: 0]")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads within an operator. [default: all of this process]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads within an operator. [default: all of this process]")
 @click.option(
     "--duration",
     type=click.FloatRange(min=0, min_open=True),
