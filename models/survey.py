@@ -234,7 +234,7 @@ def _difference_table(rows: list[Row]) -> list[str]:
         "## What it changed",
         "",
         "max\\|Δ\\| relative to the largest value of the original's output, over the inputs of a verification of 4 s, with and",
-        "without onnxruntime's own optimizations; and how many answers have another largest value (– where the output is an image).",
+        "without onnxruntime's own optimizations; how many answers have another largest value (– for images).",
         "*Computed biases* are convolutions whose absent bias the exporter makes in the graph, by Shape, Expand and CastLike, in",
         "the raw export.",
         "",
