@@ -14,6 +14,8 @@ from bnfold.report.findings import Check, Finding, Unreadable, level_of, plan_fi
 ALL = "ALL"
 """Selects every code, those that only explain why a normalization stays among them."""
 
+_FOLDABLE = "BNF003"
+
 
 def check(models: Sequence[str], *, select: Sequence[str] = (), ignore: Sequence[str] = (), fix: bool = False) -> Check:
     """Looks for foldable normalizations and for signs of a model that is not fit for deployment.
@@ -23,7 +25,8 @@ def check(models: Sequence[str], *, select: Sequence[str] = (), ignore: Sequence
         select: codes, or their beginnings, or "ALL". Without any: the codes of level error and warning. The others only say
             why a normalization has to stay.
         ignore: codes or beginnings that are not reported; stronger than `select`.
-        fix: fold what can be folded in place, once each result is verified, and report what is left.
+        fix: fold what can be folded in place, once each result is verified, and report what is left. Where BNF003 is not
+            among the codes, nothing is folded.
 
     Raises:
         InputError: a name in `models` stands for no file, or a pattern for no code.
@@ -34,10 +37,14 @@ def check(models: Sequence[str], *, select: Sequence[str] = (), ignore: Sequence
     findings: list[Finding] = []
     unreadable: list[Unreadable] = []
     for file in files:
+        left: list[Finding] = []
         try:
-            findings += [one for one in (_fixed(file) if fix else _found(file)) if one.code in chosen]
+            left = _found(file)
+            if fix and _FOLDABLE in chosen:
+                left = _fixed(file, left)
         except BnfoldError as error:
             unreadable.append(Unreadable(str(file), str(error), error.exit_code))
+        findings += [one for one in left if one.code in chosen]
     return Check(tuple(map(str, files)), tuple(findings), tuple(unreadable))
 
 
@@ -47,11 +54,10 @@ def _found(file: Path) -> list[Finding]:
     return list(plan_findings(str(file), inspect(file).plan))
 
 
-def _fixed(file: Path) -> list[Finding]:
+def _fixed(file: Path, before: list[Finding]) -> list[Finding]:
     from bnfold.pipeline import optimize
 
-    before = _found(file)
-    if all(one.code != "BNF003" for one in before):
+    if all(one.code != _FOLDABLE for one in before):
         return before
     report = optimize(file, file)
     if report.verification is None or report.verification.ok:

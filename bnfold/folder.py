@@ -36,7 +36,8 @@ def optimize_folder(
         One outcome for each model, in sorted order, however many jobs there were.
 
     Raises:
-        InputError: the folder does not exist or holds no model, or `destination` lies inside it.
+        InputError: the folder does not exist or holds no model, `destination` is a file or lies inside it, or another file
+            cannot be copied.
     """
     started = time.perf_counter()
     root, target = Path(source), Path(destination)
@@ -45,6 +46,8 @@ def optimize_folder(
     models = models_in(root)
     if not models:
         raise InputError(f"{root} holds no .onnx file.")
+    if os.path.exists(target) and not target.is_dir():
+        raise InputError(f"the destination {target} is a file. A folder is folded into a folder.")
     in_place = target.resolve() == root.resolve()
     if not in_place and root.resolve() in target.resolve().parents:
         raise InputError(f"the destination {target} lies inside {root}. Choose a folder outside of it.")
@@ -81,8 +84,11 @@ def _copy_others(root: Path, target: Path, models: list[Path]) -> Iterator[str]:
         if path in taken or not path.is_file():
             continue
         copy = target / path.relative_to(root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, copy)
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy)
+        except OSError as error:
+            raise InputError(f"cannot copy {path} to {copy}: {error.strerror}.") from error
         yield str(path.relative_to(root))
 
 

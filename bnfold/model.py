@@ -270,7 +270,7 @@ def refers_to(path: Path, data: Path) -> bool:
 def _write_error(destination: Path, error: OSError | ValueError) -> InputError | EnvironmentUnfit:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EnvironmentUnfit(f"cannot write {destination}: the disk is full. Nothing was left behind.")
-    return InputError(f"cannot write {destination}: {_what(error)}. Choose another place with -o.")
+    return InputError(f"cannot write {destination}: {_what(error)}. Choose another place.")
 
 
 def _short(text: str) -> str:

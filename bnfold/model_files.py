@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def model_files(names: Iterable[str]) -> list[Path]:
     glob pattern, in which `**` spans folders.
 
     Raises:
-        InputError: a name stands for no model at all.
+        InputError: a name stands for no model at all, or a folder cannot be read.
     """
     found: dict[Path, None] = {}
     for name in names:
@@ -31,8 +32,17 @@ def model_files(names: Iterable[str]) -> list[Path]:
 
 
 def models_in(folder: Path) -> list[Path]:
-    """Every `.onnx` file below `folder`, sorted."""
-    return sorted(path for path in folder.rglob(f"*{SUFFIX}") if path.is_file())
+    """Every `.onnx` file below `folder`, sorted.
+
+    Raises:
+        InputError: a folder cannot be read: what it holds would go unnoticed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"cannot read the folder {error.filename}: {error.strerror}.") from error
+
+    paths = (Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names)
+    return sorted(path for path in paths if path.name.endswith(SUFFIX) and path.is_file())
 
 
 def _files(name: str) -> list[Path]:
@@ -42,4 +52,5 @@ def _files(name: str) -> list[Path]:
     if path.exists():
         return [path]
     matches = (Path(match) for match in sorted(glob.glob(name, recursive=True)))
-    return [file for match in matches for file in ([match] if match.is_file() else models_in(match))]
+    existing = [match for match in matches if match.exists()]  # a link may lead nowhere
+    return [file for match in existing for file in (models_in(match) if match.is_dir() else [match])]

@@ -185,12 +185,16 @@ def optimize(
     started = time.perf_counter()
     if seed < 0:
         raise InputError(f"seed {seed} is negative. Choose 0 or more.")
-    if data is None and any(value is not None for value in (preprocess, max_drop, max_flips)):
-        raise InputError("--max-drop, --max-flips and --preprocess are about labelled data. Name some with --data.")
+    if data is None and (any(value is not None for value in (preprocess, max_drop, max_flips)) or margin or metric != "top1"):
+        raise InputError(
+            "--max-drop, --max-flips, --margin, --metric and --preprocess are about labelled data. Name some with --data."
+        )
     where = _checked_target(target)
     model, place = Model.open(Path(source)), Path(destination)
     if place == model.path and place.is_symlink():  # in place: what the link points to, and not the link
         place = place.resolve()
+    if os.path.isfile(place) and any(data.exists() and data.samefile(place) for data in model.external_files()):
+        raise InputError(f"cannot write {place}: it holds weights of {source}. Name another file.")
     facts = _facts(model)
     with _named(model):
         plan_, placements, context = _decide(model, _choice(keep, only, no_batchnorm), freeze_initializers, force)

@@ -519,7 +519,9 @@ def test_optimize_writes_nothing_when_a_gate_fails(tmp_path: Path) -> None:
         report.raise_for_status()
 
 
-@pytest.mark.parametrize("change", [{"max_flips": 0}, {"max_drop": 0.1}, {"preprocess": "none"}])
+@pytest.mark.parametrize(
+    "change", [{"max_flips": 0}, {"max_drop": 0.1}, {"preprocess": "none"}, {"margin": 1.0}, {"metric": "m.py:f"}]
+)
 def test_optimize_wants_data_for_a_gate(change: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Name some with --data"):
         bnfold.optimize(LENET, tmp_path / "o.onnx", **change)

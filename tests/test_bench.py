@@ -450,3 +450,11 @@ def test_models_with_other_inputs_are_refused() -> None:
     a, b = (onnx.parser.parse_model(text.format(name, name)) for name in ("a", "b"))
     with pytest.raises(InputError, match=r"wants the input `b`, which the original .* does not have"):
         bench(a, b, duration=0.01, blocks=1)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("float[N, 2]", "has rank 1"), ("double[N]", "has dtype float32")])
+def test_a_candidate_that_wants_another_type_or_rank_is_refused(kind: str, words: str) -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]>\nagraph ({} x) => ({} y) {{ y = Relu (x) }}'
+    a, b = (onnx.parser.parse_model(text.format(each, each)) for each in ("float[N]", kind))
+    with pytest.raises(InputError, match=words):
+        bench(a, b, duration=0.01, blocks=1)

@@ -137,8 +137,10 @@ def test_folders_files_and_patterns(save: Callable[..., Path], tmp_path: Path) -
     assert [Path(path).name for path in check([str(folder)]).files] == ["a.onnx", "b.onnx"]
     assert [Path(path).name for path in check([deep]).files] == ["a.onnx", "b.onnx"]
     assert len(check([str(folder), deep, str(folder / "a.onnx")]).files) == 2
-    with pytest.raises(InputError, match="matches none as a pattern"):
-        check([str(tmp_path / "absent*")])
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "gone.onnx")
+    for absent in ("absent*", "link.onnx"):
+        with pytest.raises(InputError, match="matches none as a pattern"):
+            check([str(tmp_path / absent)])
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no \.onnx file"):
         check([str(tmp_path / "empty")])

@@ -128,6 +128,22 @@ def test_output_that_is_the_input_is_refused(save: Callable[..., Path], tmp_path
     assert model.read_bytes() == before
 
 
+def test_a_name_that_is_too_long_is_bad_input(save: Callable[..., Path]) -> None:
+    long = "o" * 300
+    for arguments in (("optimize", save(), "-o", f"{long}.onnx"), ("check", long), ("check", save(), "--report", f"{long}.json")):
+        result = run(*arguments)
+        assert (result.exit_code, "too long" in result.stderr) == (2, True)
+
+
+def test_the_weights_of_the_input_are_not_replaced(save: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "external.onnx"
+    onnx.save(onnx.load(save()), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    before = (tmp_path / "weights.bin").read_bytes()
+    result = run("optimize", path, "-o", tmp_path / "weights.bin")
+    assert (result.exit_code, "holds weights of" in result.stderr) == (2, True)
+    assert (tmp_path / "weights.bin").read_bytes() == before
+
+
 def test_in_place(save: Callable[..., Path], tmp_path: Path) -> None:
     model = save()
     assert run("optimize", model, "--in-place").exit_code == 0

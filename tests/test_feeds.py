@@ -284,6 +284,13 @@ def test_an_unreadable_inputs_file_is_an_input_error(tmp_path, npz):
 def test_an_empty_list_of_inputs_is_an_input_error():
     with pytest.raises(InputError, match="empty"):
         given_feeds([image()], [])
+    with pytest.raises(InputError, match="give a list"):
+        given_feeds([image()], {"x": np.zeros(3, np.float32)})  # type: ignore[arg-type]
+
+
+def test_no_samples_are_an_input_error():
+    with pytest.raises(InputError, match="empty arrays only"):
+        given_feeds([image()], [{"x": np.zeros((0, 3, 8, 8), np.float32)}])
 
 
 def test_bfloat16_is_taken_as_float32_or_as_numpy_stores_it(npz):

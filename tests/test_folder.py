@@ -136,6 +136,13 @@ def test_the_folder_itself_is_replaced_only_when_that_is_said(
     assert snapshot(exports) == before
 
 
+def test_the_default_destination_stands_beside_the_folder(exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(exports / "decoder")
+    for source, folder in ((".", exports / "decoder.folded"), ("..", exports.parent / "exports.folded")):
+        assert run(source, "--no-verify").exit_code == 0
+        assert (folder / "model.onnx").exists()
+
+
 def test_a_file_that_cannot_be_copied_is_named(exports: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "decoder").write_text("in the way")

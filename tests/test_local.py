@@ -101,13 +101,22 @@ def test_a_scale_of_almost_one_carried_through_a_relu_is_no_error():
     assert bnfold.verify(model, folded.model).ok
 
 
-def test_the_factor_leaves_room_for_honest_folds_of_random_graphs():
+@pytest.mark.parametrize(
+    "seed",
+    [
+        *(688, 77, 543, 307),  # those that came closest of a thousand: 0.6 of what is allowed
+        60063,  # a small shift that is put off from a MatMul of rank 4 to the Add behind it
+        62188,  # an output that is zero throughout, which onnxruntime's optimizations do not keep exactly
+    ],
+)
+def test_honest_folds_of_random_graphs_that_are_hard_to_judge(seed):
     assert LOCAL_FACTOR >= 8
-    for seed in (688, 77, 543, 307):  # those that came closest of a thousand: 0.6 of what is allowed
-        drawn = sample(seed)
-        read = {value.name for value in drawn.model.graph.input}
-        feeds = {name: array for name, array in drawn.feeds.items() if name in read}
-        assert bnfold.verify(drawn.model, bnfold.fold(drawn.model).model, inputs=[feeds]).ok
+    drawn = sample(seed)
+    read = {value.name for value in drawn.model.graph.input}
+    feeds = {name: array for name, array in drawn.feeds.items() if name in read}
+    found = bnfold.verify(drawn.model, bnfold.fold(drawn.model).model, inputs=[feeds])
+    assert found.ok, found.failures
+    assert found.first_wrong is None
 
 
 def test_the_layer_is_named_where_the_rounding_of_the_next_one_would_hide_it():

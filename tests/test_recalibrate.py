@@ -508,6 +508,13 @@ class TestCommand:
         assert "wrote    model.recalibrated.onnx" in result.stdout
         assert Path("model.recalibrated.onnx").exists()
 
+    def test_one_batch_says_nothing_about_sampling(self, files):
+        result = self.run("model.onnx", "--inputs", "in.npz", "--batch", "8", "--batches", "1")
+        assert result.exit_code == 0, result.output
+        assert "1 batch of in.npz" in result.stdout
+        assert "one batch does not show what sampling explains" in result.stdout
+        assert "0.000\n" not in result.stdout
+
     def test_json(self, files):
         document = json.loads(self.run("model.onnx", "--inputs", "in.npz", "-o", "r.onnx", "--json", "--biased").stdout)
         assert document["ok"]

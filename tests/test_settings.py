@@ -115,6 +115,12 @@ def test_a_bad_value_is_a_usage_error_that_names_the_setting(folder: Path) -> No
     assert "bnfold.toml" not in run("verify", str(LENET), str(LENET), "--seed", "x").stderr
 
 
+def test_a_pyproject_whose_tools_are_no_table_is_named(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text("tool = 3\n")
+    result = run("config")
+    assert (result.exit_code, "pyproject.toml: [tool] has to be a table" in result.stderr) == (2, True)
+
+
 def test_keys_and_variables_are_called_as_the_flags_are(folder: Path) -> None:
     (folder / "bnfold.toml").write_text('[check]\nformat = "json"\nreport = ["check.md"]\nignore = "BNF003"\n')
     assert json.loads(run("check", str(LENET)).stdout)["ok"]

@@ -60,8 +60,8 @@ def command(
 
     with console.working(f"checking {', '.join(models)} …", quiet=quiet or output_format != "text"):
         found = check(models, select=_split(select), ignore=_split(ignore), fix=fix)
-    for broken in found.unreadable:
-        console.complain(broken.message)
+    for broken in found.unreadable if output_format != "github" else ():
+        console.complain(broken.told)
     write_reports(check_renderings(found, console.command_line()), reports)
     if output_format == "json":
         console.show_json(found.to_dict())

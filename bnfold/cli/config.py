@@ -30,7 +30,7 @@ def command(context: click.Context, as_json: bool, verbose: bool) -> int:
 
     settings: Settings = context.find_object(Settings) or Settings()
     commands = cli.commands_by_name()
-    every = [one for name, each in commands.items() for one in in_force(name, each, settings, context.parent or context)]
+    every = [one for name, each in commands.items() for one in in_force(name, each, context.parent or context)]
     ignored = strangers(commands)
     if as_json:
         rows = [{"command": one.command, "option": one.option, "value": _plain(one.value), "origin": one.origin} for one in every]

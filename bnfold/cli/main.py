@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import click
@@ -18,7 +19,7 @@ import click
 from bnfold import __version__
 from bnfold.cli import console
 from bnfold.cli.options import EXIT_CODES
-from bnfold.cli.settings import DEBUG, options_of, read_settings, variables
+from bnfold.cli.settings import DEBUG, options_of, origin_of, read_settings, variables
 from bnfold.errors import BnfoldError, EnvironmentUnfit, InputError
 from bnfold.report.report import error_document
 
@@ -61,8 +62,8 @@ class Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = import_module(f"bnfold.cli.{cmd_name}").command
-        for option in options_of(command).values():
-            option.envvar = variables(cmd_name, option)
+        for name, option in options_of(command).items():
+            option.envvar = variables(cmd_name, name)
         return command
 
     def commands_by_name(self) -> dict[str, click.Command]:
@@ -72,7 +73,7 @@ class Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, **_: Any) -> NoReturn:  # type: ignore[override]
         """Runs the command line `args`, `sys.argv` by default, and exits."""
         arguments = list(sys.argv[1:] if args is None else args)
-        code = _guarded(lambda: self._run(arguments), wants_json="--json" in arguments)
+        code = _guarded(lambda: self._run(arguments), wants_json=_wants_json(arguments))
         gc.freeze()  # the process ends: nothing is worth a last look for garbage, which takes long after a large model
         sys.exit(code)
 
@@ -108,8 +109,7 @@ def _guarded(run: Callable[[], int], *, wants_json: bool) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.UsageError as error:
-        hint = f" See `{error.ctx.command_path} --help`." if error.ctx else ""
-        return _failed(error.format_message() + hint, InputError.exit_code, wants_json)
+        return _failed(_misuse(error), InputError.exit_code, wants_json)
     except BnfoldError as error:
         return _failed(str(error), error.exit_code, wants_json)
     except (KeyboardInterrupt, click.Abort):
@@ -123,7 +123,21 @@ def _guarded(run: Callable[[], int], *, wants_json: bool) -> int:
         if isinstance(error, OSError) and error.errno in _FULL and not error.filename:  # stdout alone has no file name
             _discard_stdout()
             return _failed(f"cannot print on stdout: {error.strerror}. Print somewhere else.", EnvironmentUnfit.exit_code, False)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # wherever a path is first looked at
+            return _failed(f"{error.filename}: the name is too long.", InputError.exit_code, wants_json)
         return _failed(_bug(error), BnfoldError.exit_code, wants_json)
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    return "--json" in arguments or "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
+
+
+def _misuse(error: click.UsageError) -> str:
+    hint = f" See `{error.ctx.command_path} --help`." if error.ctx else ""
+    origin = ""
+    if isinstance(error, click.BadParameter) and error.ctx is not None and error.param is not None:
+        origin = origin_of(error.ctx, error.param)
+    return f"{f'{origin}: ' if origin else ''}{error.format_message()}{hint}"
 
 
 def _discard_stdout() -> None:

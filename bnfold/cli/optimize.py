@@ -110,7 +110,9 @@ def _folder(
 ) -> int:
     if in_place and output is not None:
         raise click.UsageError("--in-place and -o exclude each other.")
-    destination = folder if in_place else output or folder.with_name(f"{folder.resolve().name}.folded")
+    if output is not None and _same_file(folder, output):
+        raise InputError(f"-o {output} is the input itself. Choose another folder, or say --in-place to replace its models.")
+    destination = folder if in_place else output or _beside(folder)
     from bnfold.folder import optimize_folder
     from bnfold.report.folder import folder_text
     from bnfold.report.renderings import folder_renderings
@@ -143,6 +145,12 @@ def _destination(model: Path, output: Path | None, in_place: bool) -> Path:
     if _same_file(model, destination):
         raise InputError(f"-o {destination} is the input itself. Choose another name, or say --in-place to replace it.")
     return destination
+
+
+def _beside(folder: Path) -> Path:
+    """`exports.folded` for `exports`, and for "." and ".." beside the folder that they stand for."""
+    place = folder if folder.name not in ("", "..") else folder.resolve()
+    return place.parent / f"{place.name}.folded"
 
 
 def _same_file(model: Path, destination: Path) -> bool:

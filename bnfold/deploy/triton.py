@@ -102,9 +102,18 @@ def deploy(
         raise InputError(f"{folder / str(version)} exists already. Choose another --version, or remove it.")
     config = _config(own.proto.graph, name, max_batch, instance, count)
     present = folder / "config.pbtxt"
-    if present.exists() and present.read_text(encoding="utf-8") != config:
+    if _text_of(present) not in (None, config):
         raise InputError(f"{present} exists and says something else. Other versions share it: remove it, or choose another name.")
     return _write(own, folder, version, config)
+
+
+def _text_of(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from error
 
 
 def _write(model: Model, folder: Path, version: int, config: str) -> Deployment:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputError
+from bnfold.exporter.torch_calls import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +69,8 @@ def _program(path: Path) -> torch.export.ExportedProgram:
     if not path.is_file():
         raise InputError(f"{path} does not exist.")
     try:
-        return torch.export.load(path)
+        with quiet():  # it logs a traceback before it raises
+            return torch.export.load(path)
     except Exception as error:  # zip, JSON and version errors of torch's own
         raise InputError(
             f"{path} is no program that torch {torch.__version__} can load: {_brief(error)} Save it again."

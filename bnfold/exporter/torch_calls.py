@@ -62,7 +62,7 @@ def trace(module: torch.nn.Module, args: Sequence[torch.Tensor], shapes: Shapes)
     import torch
 
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             return torch.export.export(module, tuple(args), dynamic_shapes=shapes)
     except Exception as error:  # anything that the module's own code may raise
         raise InputError(
@@ -88,7 +88,7 @@ def to_onnx(
     import torch
 
     try:
-        with _quiet():
+        with quiet():
             made = torch.onnx.export(
                 program,
                 (),
@@ -114,21 +114,19 @@ def to_onnx(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences what torch says about its own internals; nothing of it concerns the caller."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
-    registry_level = registry.level
-    logger.setLevel(logging.CRITICAL)
-    registry.setLevel(logging.CRITICAL)
+def quiet() -> Iterator[None]:
+    """Silences what torch and onnxscript log about their own internals; what concerns the caller is raised."""
+    names = "torch", "torch.export", "torch.onnx._internal.exporter._registration", "onnxscript"
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
-        registry.setLevel(registry_level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _reason(error: Exception) -> str:

@@ -24,30 +24,36 @@ def recalibrate_text(
         return "\n".join([header, *problems]) if problems else ""
     lines = [header, ""]
     if report.layers:
-        lines += [*_table(page, report.layers, None if verbose else _ROWS_SHOWN), ""]
+        lines += [*_table(page, report.layers, report.batches, None if verbose else _ROWS_SHOWN), ""]
         lines += page.entry("measured", _summary(report), "good")
-        lines += page.entry("", _moved(report.layers))
+        lines += page.entry("", _moved(report.layers, report.batches))
     return "\n".join([*lines, *problems, *_outcome(page, report)])
 
 
 def _summary(report: Recalibration) -> str:
     total = figures.count(len(report.layers) + len(report.refusals), "normalization")
-    batches = f"{report.batches} batches of {report.batch}" if report.batch else figures.count(report.batches, "batch")
+    batches = (
+        f"{report.batches} batches of {report.batch}"
+        if report.batch and report.batches > 1
+        else figures.count(report.batches, "batch")
+    )
     words = [f"{len(report.layers)} of {total}", f"{batches} of {report.data}", report.preprocessing]
     return " · ".join([*filter(None, words), "biased variance" if report.biased else "unbiased variance"])
 
 
-def _moved(layers: Sequence[Layer]) -> str:
+def _moved(layers: Sequence[Layer], batches: int) -> str:
     modes = sum(layer.was_training for layer in layers)
     untrained = sum(layer.before != "stored" for layer in layers)
     moved = sum(layer.has_moved for layer in layers)
     words = [f"{modes} were in training mode"] if modes else []
     words += [f"{untrained} had no trained statistics"] if untrained else []
+    if batches == 1:
+        return " · ".join([*words, "one batch does not show what sampling explains"])
     stale = f"{moved} of {len(layers)} had statistics beyond what sampling explains"
     return " · ".join([*words, stale if moved else "all agree with the old statistics within sampling error"])
 
 
-def _table(page: Page, layers: Sequence[Layer], shown: int | None) -> list[str]:
+def _table(page: Page, layers: Sequence[Layer], batches: int, shown: int | None) -> list[str]:
     rows = layers if shown is None else sorted(layers, key=_distance, reverse=True)[:shown]
     column = max(len("normalization"), *(min(len(clean(layer.name)), _WIDEST_NAME) for layer in rows))
     title = f"{'normalization':{column}}{'m':>10}{'|Δmean|/σ':>12}{'var new/old':>16}{'batches vary':>14}"
@@ -55,7 +61,8 @@ def _table(page: Page, layers: Sequence[Layer], shown: int | None) -> list[str]:
     for layer in rows:
         ratio = "–" if layer.variance_ratio is None else " … ".join(f"{each:.2f}" for each in layer.variance_ratio)
         shift = "–" if layer.mean_shift is None else f"{layer.mean_shift:.3f}"
-        figures_ = f"{layer.values_per_batch:>10,}{shift:>12}{ratio:>16}{layer.batch_spread:>14.3f}"
+        spread = "–" if batches == 1 else f"{layer.batch_spread:.3f}"
+        figures_ = f"{layer.values_per_batch:>10,}{shift:>12}{ratio:>16}{spread:>14}"
         lines.append(f"{'':{INDENT}}{clean(layer.name):{column}}{figures_}")
     hidden = len(layers) - len(rows)
     return lines if not hidden else [*lines, f"{'':{INDENT}}… ({hidden} more, which moved less, -v for all)"]

@@ -221,6 +221,8 @@ def _check_inputs(sources: Sequence[Source], feed: Feed) -> None:
             raise InputError(f"{source.label} wants the input `{missing[0]}`, which {sources[0].label} does not have.")
         if extra := sorted(set(feed.values) - names - source.overridable):
             raise InputError(f"{source.label} does not have the input `{extra[0]}` of {sources[0].label}.")
+        shared = {name: value for name, value in feed.values.items() if name in names}
+        given_feeds(source.inputs, [shared])  # for its complaint about a type or a shape
 
 
 def _has_bfloat16(sources: Sequence[Source]) -> bool:

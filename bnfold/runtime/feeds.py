@@ -109,6 +109,8 @@ def given_feeds(specs: Sequence[ValueSpec], inputs: str | os.PathLike[str] | Seq
             Feed(label, _checked(specs, values, str(path) if label == path.name else f"{label} of {path}"))
             for label, values in read_inputs(specs, path)
         )
+    if isinstance(inputs, Mapping):
+        raise InputError("the inputs are one mapping of names to arrays: give a list of such.")
     if not inputs:
         raise InputError("the list of inputs is empty: give at least one mapping of input names to arrays.")
     return tuple(Feed(f"input {number}", _checked(specs, values, f"input {number}")) for number, values in enumerate(inputs, 1))
@@ -137,7 +139,10 @@ def _checked(specs: Sequence[ValueSpec], values: Mapping[str, Value], where: str
     for spec in specs:
         if spec.name not in values and not spec.type.startswith("optional("):
             raise InputError(f"{where} lacks the input `{spec.name}`, {describe(spec)}.")
-    return {name: _checked_value(by_name[name], value, where) for name, value in values.items()}
+    checked = {name: _checked_value(by_name[name], value, where) for name, value in values.items()}
+    if checked and all(isinstance(value, np.ndarray) and value.size == 0 for value in checked.values()):
+        raise InputError(f"{where} holds empty arrays only, and nothing follows from no samples. Give at least one.")
+    return checked
 
 
 def _checked_value(spec: ValueSpec, value: Value, where: str) -> Value:

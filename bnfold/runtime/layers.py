@@ -161,6 +161,9 @@ def judged(layers: Sequence[Layer], places: Sequence[Place], failed: set[str]) -
             bad.add(layer.tensor)
             found[layer.tensor] = replace(layer, status="wrong")
             continue
+        if layer.status == "moved":
+            found[layer.tensor] = layer
+            continue
         place = by_name[layer.tensor]
         hidden = not any(name in bad for name in place.readers)
         large = layer.algebra.squares > _MOVED**2 * layer.algebra.signal
@@ -218,9 +221,9 @@ def _both(one: Deviation | None, other: Deviation | None) -> Deviation | None:
 def _channel_axis(place: Place, rank: int) -> int | None:
     if rank < 2:
         return None
-    if rank != 3:
-        return 1 if rank > 2 or not set(place.op_types) & _LAST_AXIS else rank - 1
-    return 1 if set(place.op_types) & _NAMED_CHANNELS else rank - 1
+    types = set(place.op_types)
+    second = rank == 2 or types & _NAMED_CHANNELS or (rank > 3 and not types & _LAST_AXIS)
+    return 1 if second else rank - 1
 
 
 def _by_channel(values: NDArray[np.float64], axis: int | None) -> NDArray[np.float64]:

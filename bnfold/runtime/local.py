@@ -50,7 +50,7 @@ def local_errors(
     true: Mapping[str, NDArray[np.float64]],
     precision: Precision,
 ) -> dict[str, Layer]:
-    """The layers that are wrong or suspect by themselves, by tensor; empty normally.
+    """The layers of which more is known from themselves alone, by tensor, with their status; empty normally.
 
     Args:
         candidate: the candidate.
@@ -92,19 +92,24 @@ def _hidden(
 
 
 def _plain(among: Mapping[str, Place], settled: set[str], measured: Callable[[set[str]], dict[str, Layer]]) -> dict[str, Layer]:
-    """The layers that do not agree, while all that reads them is right from their true value, so that nothing undoes them.
+    """The layers that do not agree through the whole network: moved where a reader undoes that, and suspect where none does.
 
-    Suspect only, as behind a dead Relu nothing can be seen; they name the layer where something else shows the error.
+    What undoes it agrees through the whole network, and is off on the true value. Where all that reads a layer is right on the
+    true value it is suspect only, as behind a dead Relu nothing can be seen: it is named where something else shows the error.
     """
     if settled == among.keys():
         return {}
     alone = measured(set(among))
     right = {tensor for tensor, layer in alone.items() if layer.severity <= 1}
-    return {
-        tensor: replace(layer, status="suspect")
-        for tensor, layer in alone.items()
-        if tensor not in settled and tensor not in right and among[tensor].readers and right.issuperset(among[tensor].readers)
-    }
+    undoing = settled & alone.keys() - right
+    found: dict[str, Layer] = {}
+    for tensor in alone.keys() - settled - right:
+        readers = among[tensor].readers
+        if undoing.intersection(readers):
+            found[tensor] = replace(alone[tensor], status="moved")
+        elif readers and right.issuperset(readers):
+            found[tensor] = replace(alone[tensor], status="suspect")
+    return found
 
 
 def _shows(place: Place, among: Mapping[str, Place], right: set[str], off: set[str], wrong: Collection[str]) -> bool:
