@@ -83,6 +83,11 @@ def test_nan_is_a_wrong_answer_and_is_told() -> None:
     assert "BNF032" in {note.code for note in found.notes}
 
 
+def test_nan_throughout_proves_nothing() -> None:
+    with pytest.raises(InputError, match="answers NaN on every sample"):
+        accuracy(model(), model(), data=[(np.full_like(LOGITS, np.nan), RIGHT)], max_flips=0)
+
+
 VALUES = st.integers(-3, 3).map(lambda each: each / 2)  # few values, so that there are ties
 
 
