@@ -252,8 +252,8 @@ def page(trials: Sequence[Trial], honest: Sequence[Honest], elapsed_s: float) ->
     yield ""
     yield f"{outcomes['not run']:,} of these were not run, for want of a kernel or of inputs that fit."
     yield f"For {outcomes['undecided']:,} the original gives NaN or inf throughout, which proves nothing."
-    yield f"{outcomes['runtime']:,} are right as they are written, and onnxruntime's own optimizations get them wrong: the"
-    yield "verification says so, and they count neither as passed nor as false alarms."
+    yield f"{outcomes['runtime']:,} are right as they are written, and onnxruntime's own optimizations get them wrong:"
+    yield "the verification says so, and that counts neither as passed nor as a false alarm."
     yield ""
     yield from (f"* {each.name}: {each.sentence}" for each in honest if each.outcome == "runtime")
     yield ""

@@ -98,10 +98,8 @@ def accuracy(
     tally = _run(worker, task, opened, limit, jobs, state, progress)
     if not tally.samples:
         raise InputError(f"{opened.name} holds no samples.")
-    if tally.classified and tally.reference.non_finite == tally.classified:
-        raise InputError(
-            f"{task.reference.label} answers NaN on every sample, so nothing can be said about it. Do the data hold NaN, or the weights?"
-        )
+    if tally.reference.non_finite == tally.samples:
+        raise InputError(f"{task.reference.label} answers NaN on every sample. Do the data hold NaN, or the weights?")
     if max_flips is not None and not tally.classified:
         raise InputError("max_flips needs classes: an output [N, classes], and one whole number for each sample as label.")
     settings = replace(settings, data_sha256=opened.sha256(), execution=worker.placement.facts())
