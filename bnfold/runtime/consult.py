@@ -87,7 +87,7 @@ def consult(
             if not truths:
                 true = {name: values.original for name, values in truth.watched.items()}
                 by_itself = local_errors(
-                    oracle.candidate, oracle.shaken, candidate.folder, feed.values, places, found, true, original.precision
+                    oracle.candidate, oracle.shakes, candidate.folder, feed.values, places, found, true, original.precision
                 )
             truths.append(Truth(truth.outputs, {}))
             longest = max(longest, time.perf_counter() - started)

@@ -186,7 +186,7 @@ def first_wrong(layers: Sequence[Layer], places: Sequence[Place]) -> Layer | Non
 
 
 _TINY: dict[Precision, float] = {
-    "float64": 0.0,
+    "float64": 2.0**-1074,
     "float32": 2.0**-149,
     "float16": 2.0**-24,
     "quantized": 2.0**-149,

@@ -3,7 +3,8 @@
 Through a deep network the rounding of all weights adds up, and at its end covers small mistakes: an epsilon forgotten where the
 variance is 1 changes a layer by 5e-6. Between the true values on both of its sides such a layer is far off what the
 rounding of its own weights explains. So the candidate is evaluated once more in float64 with the tensors that agree so far as
-inputs, which costs one evaluation; a second one tells how far rounding goes, and is made only where something stands out.
+inputs, which costs one evaluation. A few more tell how far rounding goes, and are made only where something stands out: of a
+layer with few weights one alone may by chance move nothing.
 
 A tensor may be meant to differ by little: a map of scale 0.999995, carried through an operator, is undone behind it. Then the
 tensor and what reads it stand out together. They are evaluated again without the true values of those that stand out, and what
@@ -19,7 +20,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,15 +35,20 @@ from bnfold.runtime.tolerance import Precision
 if TYPE_CHECKING:
     import onnx
 
+Shakes: TypeAlias = "Callable[[int], onnx.ModelProto | None]"
+
 LOCAL_FACTOR = 8.0
 """How many times the rounding of its own stored weights a channel may be off in float64, from true inputs."""
+
+_SHAKES = 6
+"""Evaluations that tell how far rounding goes. Where it comes from two weights, each is nothing with a chance of one half."""
 
 _MADE = " (as it is made)"
 
 
 def local_errors(
     candidate: onnx.ModelProto,
-    shaken: onnx.ModelProto | None,
+    shakes: Shakes,
     folder: Path | None,
     feed: Mapping[str, Value],
     places: Sequence[Place],
@@ -54,7 +60,7 @@ def local_errors(
 
     Args:
         candidate: the candidate.
-        shaken: the same with its new weights moved by one unit in the last place; None where none is new.
+        shakes: makes the same, its new weights moved by one unit in the last place, up or down by a seed; None where none is new.
         folder: where its external data lies.
         feed: input name → value.
         places: where the two models make a tensor differently.
@@ -62,11 +68,11 @@ def local_errors(
         true: tensor → the original's value in float64.
         precision: the coarsest precision in the model.
     """
-    if precision in ("quantized", "float64") or shaken is None:
+    if precision in ("quantized", "float64"):
         return {}  # a value may round the other way by a whole step; the reference is no finer than the model
     among = {place.tensor: place for place in places if place.tensor in true}
     settled = {layer.tensor for layer in layers if layer.severity <= 1 and layer.tensor in among}
-    measured = partial(_measured, candidate, shaken, folder, feed, among, true=true, precision=precision)
+    measured = partial(_measured, candidate, shakes, folder, feed, among, true=true, precision=precision)
     try:
         return _hidden(places, among, settled, measured) | _plain(among, settled, measured)
     except InputError:  # it was evaluated before, so this is for want of memory
@@ -122,12 +128,12 @@ def _shows(place: Place, among: Mapping[str, Place], right: set[str], off: set[s
         off: those that do not when they get this place's own value.
         wrong: those behind it that were found wrong.
     """
-    pending, seen = list(place.readers), set()
+    pending, seen = list(place.readers), set[str]()
     while pending:
         reader = pending.pop()
         if reader == place.tensor or reader not in among or reader in wrong or reader in right & off:
             return True
-        if reader not in right and reader not in seen:  # it may hold another value on purpose, so look behind it
+        if reader in off - right - seen:  # it may hold another value on purpose, so look behind it
             pending += among[reader].readers
         seen.add(reader)
     return not place.readers
@@ -135,7 +141,7 @@ def _shows(place: Place, among: Mapping[str, Place], right: set[str], off: set[s
 
 def _measured(
     candidate: onnx.ModelProto,
-    shaken: onnx.ModelProto,
+    shakes: Shakes,
     folder: Path | None,
     feed: Mapping[str, Value],
     among: Mapping[str, Place],
@@ -149,11 +155,14 @@ def _measured(
     layers = {name: _measure(among[name], values, precision) for name, values in plain.items()}
     if all(layer.severity <= 1 for layer in layers.values()):
         return layers
-    moved = _made(shaken, folder, feed, among, given, true)
-    return {
-        name: _measure(among[name], replace(values, rounding=np.abs(moved[name] - made[name]) / 2), precision)
-        for name, values in plain.items()
-    }
+    rounding = {name: np.zeros_like(values) for name, values in made.items()}
+    for seed in range(_SHAKES):
+        shaken = shakes(seed)
+        if shaken is None:
+            break
+        moved = _made(shaken, folder, feed, among, given, true)
+        rounding = {name: np.maximum(known, np.abs(moved[name] - made[name]) / 2) for name, known in rounding.items()}
+    return {name: _measure(among[name], replace(values, rounding=rounding[name]), precision) for name, values in plain.items()}
 
 
 def _measure(place: Place, values: TrueValues, precision: Precision) -> Layer:

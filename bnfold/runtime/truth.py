@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ class Oracle:
         candidate: the candidate's.
         known: what tells the original's constants apart, by name.
         own: the same of the candidate's.
-        shaken: the candidate's, its new weights moved by one unit in the last place; None where none is new.
+        shakes: makes the candidate's with its new weights moved by one unit in the last place, up or down by a seed; None where none
+            is new.
 
     Raises:
         NoTruth: an operator is beyond the reference, or the models are too large.
@@ -73,7 +75,8 @@ class Oracle:
             raise NoTruth(f"In float64 its {parameters:,} parameters would take too much memory.")
         self.known, self.own = digests(self.original, original.folder), digests(self.candidate, candidate.folder)
         new = {name for name, digest in self.own.items() if self.known.get(name) != digest}
-        self.shaken = shaken = _shaken(self.candidate, candidate.folder, new)
+        self.shakes = partial(_shaken, self.candidate, candidate.folder, new)
+        shaken = self.shakes(0)
         self._references: list[Reference] = [
             Reference(self.original, original.folder),
             Reference(self.candidate, candidate.folder),
@@ -143,7 +146,7 @@ def _values(found: Sequence[Any]) -> Iterator[TrueValues | None]:
         yield TrueValues(original, candidate, rounding)
 
 
-def _shaken(candidate: onnx.ModelProto, folder: Path | None, new: Collection[str]) -> onnx.ModelProto | None:
+def _shaken(candidate: onnx.ModelProto, folder: Path | None, new: Collection[str], seed: int) -> onnx.ModelProto | None:
     """The candidate, each value of its new float constants moved by one unit in the last place; None where there are none."""
     import onnx
     from onnx import numpy_helper
@@ -152,7 +155,7 @@ def _shaken(candidate: onnx.ModelProto, folder: Path | None, new: Collection[str
         return None
     copy = onnx.ModelProto()
     copy.CopyFrom(candidate)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for tensor, name in _tensors(copy):
         if name not in new:
             continue
