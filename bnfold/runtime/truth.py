@@ -55,8 +55,8 @@ class Oracle:
         candidate: the candidate's.
         known: what tells the original's constants apart, by name.
         own: the same of the candidate's.
-        shakes: makes the candidate's with its new weights moved by one unit in the last place, up or down by a seed; None where none
-            is new.
+        shakes: makes the candidate's with its new weights moved by one unit in the last place, up or down by a seed; None where
+            none is new.
 
     Raises:
         NoTruth: an operator is beyond the reference, or the models are too large.
