@@ -78,17 +78,23 @@ def _export(network: str, kind: str, path: Path, small: bool, folded: bool = Fal
 
 
 def _folded(tool: str, source: Path, destination: Path, python: Path) -> Contestant:
-    if destination.exists():
-        return Contestant(tool, destination)
+    told = destination.with_suffix(".failure")
+    if not destination.exists() and not told.exists():
+        failure = _run(tool, source, destination, python)
+        if failure:
+            told.write_text(failure, "utf-8")
+    return Contestant(tool, destination) if destination.exists() else Contestant(tool, None, told.read_text("utf-8"))
+
+
+def _run(tool: str, source: Path, destination: Path, python: Path) -> str:
+    """Lets one tool fold a file. Returns why it did not."""
     command = [python, "-m", "benchmarks.fold_file", tool, source, destination]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        return Contestant(tool, None, f"took more than {_TIMEOUT_S} s")
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return Contestant(tool, None, f"exit {done.returncode}: {last[:200]}")
-    return Contestant(tool, destination)
+        return f"took more than {_TIMEOUT_S} s"
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return f"exit {done.returncode}: {last[:200]}" if done.returncode else ""
 
 
 def _ideal(network: str, kind: str, path: Path, small: bool) -> Contestant:

@@ -173,10 +173,12 @@ def _makes_constant(context: Context, node: gs.Node) -> bool:
 def _origins_to_be_replaced(view: View) -> set[int]:
     """Constant nodes whose tensor a new constant will take the place of (see `bnfold.placement`)."""
     found = set()
-    for tensor in (tensor for node in view.nodes() for tensor in node.inputs if view.is_new(tensor)):
-        origin, weight = view.origin(tensor), view.stored(tensor)
-        stored = view.stored(origin) if origin is not None else None
+    for tensor in view.new_constants():
+        origin = view.origin(tensor)
+        maker = view.producer(origin) if origin is not None else None
+        if origin is None or maker is None or view.op_type(maker) != "Constant":
+            continue
+        weight, stored = view.stored(tensor), view.stored(origin)
         if isinstance(stored, Stored) and weight is not None and stored.elem_type == weight.elem_type:
-            maker = view.producer(origin)
-            found |= {id(origin)} if maker is not None and view.op_type(maker) == "Constant" else set()
+            found.add(id(origin))
     return found

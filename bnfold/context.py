@@ -20,7 +20,7 @@ FREEZE = "If nobody overrides it, use --freeze-initializers (freeze_initializers
 class Context:
     """A view with everything that is known of it, and what the user said about it.
 
-    `kept` holds the ids of nodes that are to stay exactly as they are, `normalizations` what `bnfold.sites` has read already, and
+    `kept` holds the ids of nodes that are to stay exactly as they are, `normalizations` what `bnfold.parameters` has read, and
     `traces` what `bnfold.trace` has noted of the folds.
 
     Args:

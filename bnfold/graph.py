@@ -5,8 +5,8 @@ Rules look at the view, and folds edit it. `bnfold.apply` then writes the edits,
 The graphs are built here rather than with `gs.import_onnx`, which drops doc strings, metadata, unused and overridable
 initializers, and raises on empty list attributes, binary strings and optional inputs (onnx-graphsurgeon 0.6.1). Attributes
 stay in the proto: the view reads them there. Its objects are compared by identity only, since `==` of a gs object compares
-names, and who reads a tensor is asked of the view (`View.readers`): a gs tensor's own list of readers takes time to keep, and so
-the lists of the view's objects are plain ones, which do not keep each other in step.
+names, and who makes and who reads a tensor is asked of the view (`View.producer`, `View.readers`): a gs tensor's own lists take
+time to keep, and tie nodes and tensors into circles that only the garbage collector can free. The view's tensors have none.
 """
 
 from __future__ import annotations
@@ -99,10 +99,13 @@ class View:
         self._attributes: dict[int, dict[str, onnx.AttributeProto]] = {}
         self._homes: dict[int, Scope] = {}
         self._weights: dict[int, Weight] = {}
+        self._makers: dict[int, gs.Node] = {}
+        self._references: dict[int, str] = {}
         self._functions = {(function.domain, function.name) for function in proto.functions}
         self._origins: dict[int, gs.Tensor] = {}
         self._readers: dict[int, dict[int, gs.Node]] = {}
         self._new: dict[int, gs.Tensor] = {}
+        self._put_in: set[int] = set()
         self._names: set[str] = set()
         self._counts: dict[str, int] = {}
         opset = _default_opset(proto.opset_import)
@@ -162,7 +165,7 @@ class View:
 
     def attribute_reference(self, node: gs.Node) -> str:
         """The first attribute that takes its value from the enclosing function's attributes; "" where none does."""
-        return next((name for name, each in self._attributes_of(node).items() if each.ref_attr_name), "")
+        return self._references.get(id(node), "")
 
     def stored(self, tensor: gs.Tensor) -> Weight | None:
         """The weight that stands at `tensor` itself: an initializer, a Constant node's value or a folded weight."""
@@ -174,7 +177,7 @@ class View:
 
     def producer(self, tensor: gs.Tensor) -> gs.Node | None:
         """The node that makes `tensor`; None for graph inputs and initializers."""
-        return tensor.inputs[0] if tensor.inputs else None
+        return self._makers.get(id(tensor))
 
     def readers(self, tensor: gs.Tensor) -> Iterator[gs.Node]:
         """The nodes that read `tensor` now, in any scope, once for each reading."""
@@ -241,13 +244,23 @@ class View:
         """Whether a fold made this constant."""
         return id(tensor) in self._new
 
+    def new_constants(self) -> Iterator[gs.Constant]:
+        """The constants that folds made and that are read."""
+        return (tensor for key, tensor in self._new.items() if self._readers.get(key))
+
+    def is_original(self, tensor: gs.Tensor) -> bool:
+        """Whether the model had this tensor before anything was folded. What stands for an absent input or output is none."""
+        return bool(tensor.name) and id(tensor) not in self._new and id(tensor) not in self._put_in
+
     def origin(self, tensor: gs.Tensor) -> gs.Tensor | None:
         """The model's own tensor that a new constant stands in for; None where there was none."""
         return self._origins.get(id(tensor))
 
     def new_variable(self, name: str) -> gs.Variable:
         """A new tensor for a node that a fold puts in."""
-        return _tensor(gs.Variable, self.fresh(name))
+        made = _tensor(gs.Variable, self.fresh(name))
+        self._put_in.add(id(made))
+        return made
 
     def set_input(self, node: gs.Node, index: int, tensor: gs.Tensor) -> None:
         """Makes `node` read `tensor` as input `index`, appending empty inputs up to it."""
@@ -273,7 +286,7 @@ class View:
         result = anchor.outputs[0]
         between = self.new_variable(f"{result.name}_before_{op_type.lower()}")
         anchor.outputs[0] = between
-        between.inputs.append(anchor)
+        self._makers[id(between)] = anchor
         node = self._new_node(anchor, op_type, [between, operand], result)
         self.appended.setdefault(id(anchor), []).insert(0, node)
         return node
@@ -284,7 +297,7 @@ class View:
         for tensor in inputs:
             self._reads(node, tensor)
         node.outputs.append(output)
-        output.inputs[:] = [node]
+        self._makers[id(output)] = node
         self._homes[id(node)] = self._homes[id(anchor)]
         return node
 
@@ -305,13 +318,12 @@ class View:
 
     def bypass_backward(self, source: gs.Tensor, nodes: Sequence[gs.Node]) -> None:
         """Takes out a run of nodes that starts at `source`; what made that makes the run's result, under the result's name."""
-        producer, result = source.inputs[0], nodes[-1].outputs[0]
+        producer, result = self._makers.pop(id(source)), nodes[-1].outputs[0]
         for node in nodes:
             self.remove(node)
         place = next(index for index, each in enumerate(producer.outputs) if each is source)
         producer.outputs[place] = result
-        result.inputs[:] = [producer]
-        source.inputs.clear()
+        self._makers[id(result)] = producer
         self._reread(source, result)  # a CastLike may read its type
 
     def bypass_forward(self, source: gs.Tensor, nodes: Sequence[gs.Node]) -> None:
@@ -377,7 +389,7 @@ class View:
         for each in outputs:
             output = self._define(scope, each, node) if each else _tensor(gs.Variable, "")
             node.outputs.append(output)
-            output.inputs.append(node)
+            self._makers[id(output)] = node
         if op_type == "Constant" and node.domain in _DEFAULT_DOMAINS and node.outputs:
             weight = constant_value(proto, self.folder)
             if weight is not None:
@@ -395,6 +407,8 @@ class View:
         for attribute in proto.attribute:
             if not isinstance(attribute.name, str):
                 raise _not_text(attribute.name, node.op, scope)
+            if attribute.ref_attr_name:
+                self._references.setdefault(key, attribute.name)
             for place, body in enumerate(bodies_of(attribute)):
                 suffix = f"[{place}]" if attribute.graphs else ""
                 name = f"{proto.name or proto.op_type}/{attribute.name}{suffix}"
@@ -477,19 +491,25 @@ def constant_value(proto: onnx.NodeProto, folder: Path | None = None) -> Weight 
     return None
 
 
-# Made without the constructors, whose synchronized lists take most of the time that a view takes.
+# Made without the constructors and setters, whose synchronized lists take most of the time that a view takes.
+
+_set = object.__setattr__
 
 
 def _tensor(kind: Any, name: str) -> gs.Tensor:
     made = kind.__new__(kind)
-    object.__setattr__(made, "__dict__", {"name": name, "inputs": [], "outputs": []})
+    _set(made, "name", name)
     return made
 
 
 def _node(op_type: str, name: str, domain: str) -> gs.Node:
     made = gs.Node.__new__(gs.Node)
-    fields = {"op": op_type, "name": name, "attrs": {}, "inputs": [], "outputs": [], "domain": domain}
-    object.__setattr__(made, "__dict__", fields)
+    _set(made, "op", op_type)
+    _set(made, "name", name)
+    _set(made, "attrs", {})
+    _set(made, "inputs", [])
+    _set(made, "outputs", [])
+    _set(made, "domain", domain)
     return made
 
 

@@ -7,6 +7,7 @@ functions, which have no initializers. Two folded weights that came from one by 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -41,16 +42,19 @@ class Placement:
 def place_constants(view: View) -> Iterator[Placement]:
     """Names every new constant and says where it goes; Constant nodes are put into the view."""
     made: dict[tuple[int, tuple[bytes, ...]], Placement] = {}
+    copies = Counter(id(origin) for each in view.new_constants() if (origin := view.origin(each)) is not None)
+    annotated = _annotated(view)
     for scope in view.scopes:
         for reader, index, tensor in list(_new_constants(view, scope)):
             weight, origin = view.stored(tensor), view.origin(tensor)
             assert weight is not None
-            key = (id(origin), weight.key()) if isinstance(weight, Scaled) and origin is not None else None
+            shares = isinstance(weight, Scaled) and origin is not None and copies[id(origin)] > 1
+            key = (id(origin), weight.key()) if isinstance(weight, Scaled) and shares else None
             same = made.get(key) if key is not None else None
             if same is not None and (same.replaced is not None or same.scope is scope):  # visible here
                 view.set_input(reader, index, same.tensor)
                 continue
-            placement = _placement(view, scope, reader, tensor, weight)
+            placement = _placement(view, scope, reader, tensor, weight, annotated)
             if key is not None:
                 made[key] = placement
             yield placement
@@ -63,10 +67,11 @@ def _new_constants(view: View, scope: Scope) -> Iterator[tuple[gs.Node, int, gs.
                 yield node, index, tensor
 
 
-def _placement(view: View, scope: Scope, reader: gs.Node, tensor: gs.Tensor, weight: Weight) -> Placement:
+def _placement(view: View, scope: Scope, reader: gs.Node, tensor: gs.Tensor, weight: Weight, annotated: set[str]) -> Placement:
     origin = view.origin(tensor)
     stored = view.stored(origin) if origin is not None else None
-    if origin is not None and isinstance(stored, Stored) and _is_free(view, origin, stored, weight):
+    taken = origin is None or origin.name in annotated or id(origin) in view.replaced
+    if origin is not None and not taken and isinstance(stored, Stored) and _is_free(view, origin, stored, weight):
         tensor.name = origin.name
         view.replaced.add(id(origin))
         return Placement(tensor, weight, scope, stored, origin)
@@ -78,14 +83,13 @@ def _placement(view: View, scope: Scope, reader: gs.Node, tensor: gs.Tensor, wei
 
 
 def _is_free(view: View, origin: gs.Tensor, stored: Stored, weight: Weight) -> bool:
-    """Whether `origin` is a tensor of its own, of the same type, that nobody reads any more and nothing is noted about."""
+    """Whether `origin` is a tensor of its own, of the same type, that nobody reads any more."""
     maker = view.producer(origin)
     own = maker is None or (view.op_type(maker) == "Constant" and maker.outputs[0] is origin)
-    free = id(origin) not in view.replaced and not view.is_read(origin) and not _is_annotated(view, origin)
-    return own and free and stored.elem_type == weight.elem_type
+    return own and not view.is_read(origin) and stored.elem_type == weight.elem_type
 
 
-def _is_annotated(view: View, tensor: gs.Tensor) -> bool:
-    """Whether quantization parameters are noted for this very tensor: they would not fit the folded values."""
+def _annotated(view: View) -> set[str]:
+    """The tensors that quantization parameters are noted for: they would not fit the folded values."""
     graphs = (scope.proto for scope in view.scopes if isinstance(scope.proto, onnx.GraphProto))
-    return any(note.tensor_name == tensor.name for graph in graphs for note in graph.quantization_annotation)
+    return {note.tensor_name for graph in graphs for note in graph.quantization_annotation}

@@ -205,13 +205,15 @@ def _count(view: View) -> dict[str, int]:
 
 
 def _copy_notes(view: View) -> Iterator[Note]:
-    first: dict[int, tuple[bytes, ...]] = {}
+    first: dict[int, Scaled] = {}
     for node in view.nodes():
         for tensor in node.inputs:
-            origin, weight = view.origin(tensor), view.stored(tensor)
+            origin = view.origin(tensor)
+            weight = view.stored(tensor) if origin is not None else None
             if origin is None or not isinstance(weight, Scaled):
                 continue
-            if not view.is_read(origin) and first.setdefault(id(origin), weight.key()) == weight.key():
+            same = first.setdefault(id(origin), weight)
+            if not view.is_read(origin) and (same is weight or same.key() == weight.key()):
                 continue
             size = math.prod(weight.shape) * FLOAT_TYPES[weight.elem_type].itemsize
             sentence = f"`{origin.name}` has other readers, so {describe(node)} got its own folded copy (+{size:,} bytes)"

@@ -1,14 +1,4 @@
-"""Finds the normalizations of a model: every BatchNormalization, in every form it has had, and those written in primitives.
-
-| opset  | inference mode is said by                        | statistics                                        |
-|--------|--------------------------------------------------|---------------------------------------------------|
-| 1, 6   | `is_test=1`, whatever outputs are named          | per channel, or per activation with `spatial=0`   |
-| 7, 8   | only `Y` being named among the outputs           | per channel, or per activation with `spatial=0`   |
-| 9, 13  | only `Y` being named among the outputs           | per channel                                       |
-| 14, 15 | `training_mode=0`, the default                   | per channel                                       |
-
-Source: ONNX operator BatchNormalization, versions 1, 6, 7, 9, 14, 15. That naming the other outputs means training from
-opset 7 to 13 is also what onnxruntime 1.31 does: with five outputs named it uses batch statistics, read or not.
+"""Finds the normalizations of a model: every BatchNormalization, and those written in primitives.
 
 A run of Mul, Add, Sub, Div and Neg with constants, each read by the next one only, is one affine map as well.
 """
@@ -26,10 +16,10 @@ from bnfold.affine import Affine, Float64
 from bnfold.context import Context
 from bnfold.edits import Map
 from bnfold.graph import describe
+from bnfold.parameters import epsilon_of, parameters_of, read_usual, training_mode
 from bnfold.verdict import Normalization, Note, Reason
 from bnfold.weights import Weight
 
-_PARAMETERS = ("scale", "B", "input_mean", "input_var")
 PRIMITIVES = {"Add", "Div", "Mul", "Neg", "Sub"}
 _DAMAGED = "The model is damaged: export it again."
 
@@ -65,12 +55,12 @@ def find_sites(context: Context) -> list[Site]:
     """Every BatchNormalization and every run of primitives of every scope, in graph order."""
     found: list[Site] = []
     taken: set[int] = set()
-    for node in context.view.nodes():
-        if not node.outputs or node.outputs[0].is_empty():
-            continue
-        if context.view.op_type(node) == "BatchNormalization":
+    nodes = [(node, context.view.op_type(node)) for node in context.view.nodes() if node.outputs and node.outputs[0].name]
+    read_usual(context, (node for node, op_type in nodes if op_type == "BatchNormalization"))
+    for node, op_type in nodes:
+        if op_type == "BatchNormalization":
             found.append(_batch_normalization_site(context, node))
-        elif id(node) not in taken and isinstance(_primitive_map(context, node), Map):
+        elif op_type in PRIMITIVES and id(node) not in taken and isinstance(_primitive_map(context, node), Map):
             run = list(_run_from(context, node))
             taken |= {id(each) for each in run}
             found.append(_run_site(context, run))
@@ -110,51 +100,7 @@ def batch_normalization_map(context: Context, node: gs.Node) -> Map | Reason:
     read = next((each.name for each in node.outputs[1:] if not each.is_empty() and context.view.is_read(each)), None)
     if read is not None:
         return Reason("BNF004", f"its side output `{read}` is read")
-    return _parameters_of(context, node).map_
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Parameters:
-    """What a BatchNormalization's constants say: its map, or why they make none, and what is remarkable about them (BNF017)."""
-
-    map_: Map | Reason
-    remark: str = ""
-
-
-def _parameters_of(context: Context, node: gs.Node) -> _Parameters:
-    """Reads the constants once, as long as they stay the same."""
-    epsilon = epsilon_of(context, node)
-    key = (id(node), epsilon, *map(id, node.inputs[1:5]))
-    found: _Parameters | None = context.normalizations.get(key)
-    if found is None:
-        found = context.normalizations[key] = _read_parameters(context, node, epsilon)
-    return found
-
-
-def _read_parameters(context: Context, node: gs.Node, epsilon: float) -> _Parameters:
-    values = []
-    for name, tensor in zip(_PARAMETERS, node.inputs[1:5], strict=True):
-        weight = context.float_weight(tensor)
-        if isinstance(weight, Reason):
-            return _Parameters(Reason(weight.code, f"its {name}, {weight.sentence}", weight.remedy))
-        values.append(weight.values())
-    if len({array.shape for array in values}) > 1:
-        shapes = ", ".join(str(list(array.shape)) for array in values)
-        return _Parameters(Reason("BNF012", f"its parameters differ in shape: {shapes}", _DAMAGED))
-    gamma, beta, mean, var = values
-    per_activation = context.view.opset(node) < 9 and not context.view.attribute(node, "spatial", 1)
-    if not per_activation and gamma.ndim != 1:
-        return _Parameters(Reason("BNF012", f"its parameters have {gamma.ndim} axes instead of one", _DAMAGED))
-    affine = Affine.batch_normalization(gamma, beta, mean, var, epsilon)
-    if not affine.is_finite:
-        reason = Reason("BNF007", _bad_channels(affine, var), "Recalibrate its statistics, or train the layer again.")
-        return _Parameters(reason)
-    return _Parameters(Map(affine, tuple(range(1, 1 + gamma.ndim))), _remark_on(mean, var))
-
-
-def epsilon_of(context: Context, node: gs.Node) -> float:
-    """A BatchNormalization's epsilon: the float32 value of the attribute, 1e-5 by default."""
-    return float(context.view.attribute(node, "epsilon", float(np.float32(1e-5))))
+    return parameters_of(context, node).map_
 
 
 @cache
@@ -168,41 +114,9 @@ def _batch_normalization_site(context: Context, node: gs.Node) -> Site:
     channels = map_.channels if isinstance(map_, Map) else None
     epsilon = _in_short(epsilon_of(context, node))
     normalization = _describe(context, (node,), node.inputs[0] if node.inputs else None, channels, epsilon)
-    remark = _parameters_of(context, node).remark if isinstance(map_, Map) else ""
+    remark = parameters_of(context, node).remark if isinstance(map_, Map) else ""
     notes = (Note("BNF017", remark, normalization.name, normalization.scope),) if remark else ()
     return Site((node,), 0, normalization, notes)
-
-
-def training_mode(context: Context, node: gs.Node) -> Reason | None:
-    """Why a BatchNormalization uses the statistics of each batch (BNF001); None where it uses stored ones."""
-    view, opset = context.view, context.view.opset(node)
-    if opset < 7:
-        training, sign = not view.attribute(node, "is_test", 0), "`is_test` is not set"
-    elif opset < 14:
-        named = [each.name for each in node.outputs[1:] if not each.is_empty()]
-        training, sign = bool(named), f"its training outputs are named ({', '.join(named)})"
-    else:
-        training, sign = bool(view.attribute(node, "training_mode", 0)), "`training_mode` is 1"
-    if not training:
-        return None
-    found = f"it is in training mode: {sign}, so it uses the statistics of each batch"
-    return Reason("BNF001", found, "Call eval() on the module and export it again, or recalibrate.")
-
-
-def _bad_channels(affine: Affine, var: Float64) -> str:
-    good = np.isfinite(affine.scale) & np.isfinite(affine.center) & np.isfinite(affine.shift)
-    first = int(np.flatnonzero(~good)[0])
-    return f"{int((~good).sum())} of its {good.size} channels have no finite scale and shift; " + (
-        f"channel {first} has variance {var.ravel()[first]:.3g}"
-    )
-
-
-def _remark_on(means: Float64, variances: Float64) -> str:
-    if not means.any() and (variances == 1).all():
-        return "running statistics look untrained: mean 0 and variance 1 everywhere"
-    if variances.size and not variances.any():
-        return "running statistics look empty: variance 0 everywhere"
-    return ""
 
 
 def _run_from(context: Context, first: gs.Node) -> Iterator[gs.Node]:

@@ -33,7 +33,7 @@ FLOORS = (
         "weights",
         "wire",
     },
-    {"sites"},
+    {"parameters", "sites"},
     {"ops"},
     {"apply", "commit", "placement", "planner", "ranges", "route", "scan", "trace"},
     {"runtime"},

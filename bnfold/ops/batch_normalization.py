@@ -16,7 +16,8 @@ from bnfold.affine import Affine
 from bnfold.context import Context
 from bnfold.edits import Edit, Map, SetConstant, Step
 from bnfold.ops.linear import on_channels
-from bnfold.sites import batch_normalization_map, epsilon_of
+from bnfold.parameters import epsilon_of
+from bnfold.sites import batch_normalization_map
 from bnfold.verdict import Reason
 from bnfold.weights import Computed
 

@@ -40,9 +40,10 @@ def bias_values(context: Context, tensor: gs.Tensor) -> Float64 | Reason:
 def map_bias(context: Context, node: gs.Node, index: int, affine: Affine, elem_type: int) -> list[Edit] | Reason:
     """Edits that replace a per-channel bias `b` of shape (C,) with `affine(b)`; an absent one counts as zero."""
     tensor = optional_input(node, index)
-    if tensor is None and not affine.has_offset:
-        return []
-    values = bias_values(context, tensor) if tensor is not None else np.zeros(affine.shape)
+    if tensor is None:
+        made = affine(np.zeros(affine.shape))
+        return [SetConstant(node, index, Computed(made, elem_type))] if made.any() else []
+    values = bias_values(context, tensor)
     if isinstance(values, Reason):
         return map_runtime_bias(context, node, index, affine, elem_type)
     if values.shape != affine.shape:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from bnfold.context import Context
+from bnfold.parameters import epsilon_of, training_mode
 from bnfold.population.probes import Probe
-from bnfold.sites import Site, epsilon_of, find_sites, training_mode
+from bnfold.sites import Site, find_sites
 from bnfold.verdict import Reason, Refusal
 from bnfold.weights import FLOAT_TYPES, Computed, Stored, Weight, round_to
 
