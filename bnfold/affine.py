@@ -41,7 +41,9 @@ class Affine:
         return cls(*wide)
 
     @classmethod
-    def batch_normalization(cls, gamma: ArrayLike, beta: ArrayLike, mean: ArrayLike, var: ArrayLike, epsilon: float) -> Affine:
+    def batch_normalization(
+        cls, gamma: ArrayLike, beta: ArrayLike, mean: ArrayLike, var: ArrayLike, epsilon: float | Float64
+    ) -> Affine:
         """The map of an inference-mode BatchNormalization, `Y = (X − input_mean) / sqrt(input_var + epsilon)·scale + B`.
 
         The formula is the ONNX operator's, and Algorithm 2 of Ioffe and Szegedy, https://arxiv.org/abs/1502.03167.
@@ -51,7 +53,7 @@ class Affine:
             beta: the operator's `B`, shape (C,).
             mean: `input_mean`, shape (C,).
             var: `input_var`, shape (C,). A channel with `var + epsilon ≤ 0` comes out as NaN or inf.
-            epsilon: the operator's `epsilon`.
+            epsilon: the operator's `epsilon`; an array of shape (C,) where channels of several operators are mapped at once.
         """
         with np.errstate(all="ignore"):
             scale = np.asarray(gamma, np.float64) / np.sqrt(np.asarray(var, np.float64) + epsilon)

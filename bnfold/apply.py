@@ -30,7 +30,7 @@ def apply(view: View, placements: Iterable[Placement]) -> Pending:
     _write_values([(proto, weight) for proto, weight in pending if proto.data_location != onnx.TensorProto.EXTERNAL])
     for scope in view.scopes:
         _write_nodes(view, scope)
-    unread = {key for key, tensor in view.released.items() if key not in view.replaced and _is_gone(view, tensor)}
+    unread = [tensor for key, tensor in view.released.items() if key not in view.replaced and view.is_gone(tensor)]
     for scope in view.scopes:
         _drop_tensors(view, scope, unread)
     return external
@@ -73,7 +73,7 @@ def _write_values(pending: Pending) -> None:
     # Everything is computed before anything is overwritten: one weight may be the source of several.
     values = [(proto, weight.shape, stored_bytes(weight)) for proto, weight in pending]
     for proto, shape, raw in values:
-        for field in _VALUE_FIELDS:
+        for field in _VALUE_FIELDS if not proto.raw_data else ():  # a tensor has its values in one field (onnx.proto)
             proto.ClearField(field)
         if tuple(proto.dims) != shape:
             proto.dims[:] = shape
@@ -100,9 +100,9 @@ def _write_nodes(view: View, scope: Scope) -> None:
 
 def _write_node(view: View, node: gs.Node, proto: onnx.NodeProto) -> None:
     inputs, outputs = _names(node.inputs), _names(node.outputs)
-    if inputs != list(proto.input):
+    if proto.input != inputs:
         proto.input[:] = inputs
-    if outputs != list(proto.output):
+    if proto.output != outputs:
         _rename_shardings(proto, dict(zip(proto.output, outputs, strict=True)))
         proto.output[:] = outputs
     edits = view.attribute_edits.get(id(node), {})
@@ -128,10 +128,10 @@ def _names(tensors: Sequence[gs.Tensor]) -> list[str]:
     return [tensor.name for tensor in tensors]
 
 
-def _drop_tensors(view: View, scope: Scope, unread: set[int]) -> None:
+def _drop_tensors(view: View, scope: Scope, unread: Sequence[gs.Tensor]) -> None:
     """Forgets the tensors that the folds left without a reader: initializers, and what was said of them elsewhere."""
-    fed = {id(tensor) for tensor in scope.graph.inputs if view.stored(tensor) is None}
-    gone = {name for name, tensor in scope.tensors.items() if id(tensor) in unread and id(tensor) not in fed}
+    fed = {tensor.name for tensor in scope.graph.inputs if view.stored(tensor) is None}
+    gone = {each.name for each in unread if each.name in scope.tensors and scope.tensors[each.name] is each} - fed
     if not gone:
         return
     graph = scope.proto
@@ -142,11 +142,6 @@ def _drop_tensors(view: View, scope: Scope, unread: set[int]) -> None:
     _keep(graph.quantization_annotation, lambda note: note.tensor_name not in gone)
     if view.proto.ir_version < 4:
         _keep(graph.input, lambda value: value.name not in gone)
-
-
-def _is_gone(view: View, tensor: gs.Tensor) -> bool:
-    producer = view.producer(tensor)
-    return (producer is None or id(producer) in view.removed) and not view.is_read(tensor)
 
 
 def _keep(field: Any, wanted: Callable[[Any], bool]) -> None:

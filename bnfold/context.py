@@ -20,8 +20,8 @@ FREEZE = "If nobody overrides it, use --freeze-initializers (freeze_initializers
 class Context:
     """A view with everything that is known of it, and what the user said about it.
 
-    `kept` holds the ids of nodes that are to stay exactly as they are, `normalizations` what `bnfold.parameters` has read, and
-    `traces` what `bnfold.trace` has noted of the folds.
+    `kept` holds the ids of nodes that are to stay exactly as they are, `forms` and `normalizations` what `bnfold.parameters` has
+    read of their attributes and their constants, and `traces` what `bnfold.trace` has noted of the folds.
 
     Args:
         proto: the model; only read.
@@ -35,6 +35,7 @@ class Context:
     ) -> None:
         self.force = force
         self.kept: set[int] = set()
+        self.forms: dict[int, Any] = {}
         self.normalizations: dict[tuple[Any, ...], Any] = {}
         self.traces: list[Any] = []
         self.view = View(proto, folder, freeze_initializers)

@@ -190,6 +190,14 @@ class View:
         """Whether any node reads `tensor`, or the graph hands it out."""
         return id(tensor) in self.escaping or bool(self._readers.get(id(tensor)))
 
+    def is_gone(self, tensor: gs.Tensor) -> bool:
+        """Whether nothing makes `tensor` any more, and nothing reads it. An initializer is made by nothing from the start."""
+        key = id(tensor)
+        if self._readers.get(key) or key in self.escaping:
+            return False
+        maker = self._makers.get(key)
+        return maker is None or id(maker) in self.removed
+
     def nodes(self) -> Iterator[gs.Node]:
         """Every node of every scope that is still there, in graph order, nodes that folds put in included."""
         for scope in self.scopes:
@@ -268,7 +276,9 @@ class View:
             node.inputs.append(_tensor(gs.Variable, ""))
         former = node.inputs[index]
         node.inputs[index] = tensor
-        self._release(former, node)
+        if place_of(former, node.inputs) is None:
+            self._no_longer_reads(node, former)
+        self.released[id(former)] = former
         self._reads(node, tensor)
 
     def set_attribute(self, node: gs.Node, name: str, value: Any) -> None:
@@ -305,23 +315,26 @@ class View:
         """Takes `node` out; what it read and made is released."""
         self.removed.add(id(node))
         for tensor in node.inputs:
-            self._readers.get(id(tensor), {}).pop(id(node), None)
-        self.released |= {id(tensor): tensor for tensor in (*node.inputs, *node.outputs)}
+            self._no_longer_reads(node, tensor)
+            self.released[id(tensor)] = tensor
+        for tensor in node.outputs:
+            self.released[id(tensor)] = tensor
 
     def _reads(self, node: gs.Node, tensor: gs.Tensor) -> None:
         self._readers.setdefault(id(tensor), {})[id(node)] = node
 
-    def _release(self, tensor: gs.Tensor, reader: gs.Node) -> None:
-        self.released[id(tensor)] = tensor
-        if not any(each is tensor for each in reader.inputs):
-            self._readers.get(id(tensor), {}).pop(id(reader), None)
+    def _no_longer_reads(self, node: gs.Node, tensor: gs.Tensor) -> None:
+        readers = self._readers.get(id(tensor))
+        if readers is not None:
+            readers.pop(id(node), None)
 
     def bypass_backward(self, source: gs.Tensor, nodes: Sequence[gs.Node]) -> None:
         """Takes out a run of nodes that starts at `source`; what made that makes the run's result, under the result's name."""
         producer, result = self._makers.pop(id(source)), nodes[-1].outputs[0]
         for node in nodes:
             self.remove(node)
-        place = next(index for index, each in enumerate(producer.outputs) if each is source)
+        place = place_of(source, producer.outputs)
+        assert place is not None
         producer.outputs[place] = result
         self._makers[id(result)] = producer
         self._reread(source, result)  # a CastLike may read its type
@@ -333,7 +346,7 @@ class View:
         self._reread(nodes[-1].outputs[0], source)
 
     def _reread(self, old: gs.Tensor, new: gs.Tensor) -> None:
-        for node in {id(node): node for node in self.readers(old)}.values():
+        for node in list(self._readers.get(id(old), {}).values()):
             for index, each in enumerate(node.inputs):
                 if each is old:
                     self.set_input(node, index, new)
@@ -464,6 +477,14 @@ def _names_read(graph: onnx.GraphProto) -> Iterator[str]:
             yield from node.input
             for attribute in node.attribute:
                 pending += [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs
+
+
+def place_of(tensor: gs.Tensor, tensors: Sequence[gs.Tensor]) -> int | None:
+    """Where `tensor` first stands among `tensors`; None where it does not. `list.index` would compare names."""
+    for index, each in enumerate(tensors):
+        if each is tensor:
+            return index
+    return None
 
 
 def optional_input(node: gs.Node, index: int) -> gs.Tensor | None:

@@ -52,6 +52,23 @@ def parameters_of(context: Context, node: gs.Node) -> Parameters:
     return found
 
 
+def form_of(context: Context, node: gs.Node) -> float | Reason:
+    """A BatchNormalization's epsilon, or why it is not one in inference mode (BNF001, BNF006). No fold changes that."""
+    found: float | Reason | None = context.forms.get(id(node))
+    if found is None:
+        found = context.forms[id(node)] = _form(context, node)
+    return found
+
+
+def _form(context: Context, node: gs.Node) -> float | Reason:
+    if len(node.inputs) < 5:
+        return Reason("BNF006", "it has fewer than five inputs: X, scale, B, mean and var are needed", _DAMAGED)
+    reference = context.view.attribute_reference(node)
+    if reference:
+        return Reason("BNF006", f"its attribute `{reference}` is set by the function's caller")
+    return training_mode(context, node) or epsilon_of(context, node)
+
+
 def epsilon_of(context: Context, node: gs.Node) -> float:
     """A BatchNormalization's epsilon: the float32 value of the attribute, 1e-5 by default."""
     return float(context.view.attribute(node, "epsilon", _DEFAULT_EPSILON))
@@ -135,9 +152,9 @@ def read_usual(context: Context, nodes: Iterable[gs.Node]) -> None:
 
 
 def _usual(context: Context, node: gs.Node) -> tuple[int, _Usual] | None:
-    weights = [context.view.stored(tensor) for tensor in node.inputs[1:5]]
-    if len(weights) < 4:
+    if isinstance(form_of(context, node), Reason):
         return None
+    weights = [context.view.stored(tensor) for tensor in node.inputs[1:5]]
     stored = [weight.tensor for weight in weights if isinstance(weight, Stored)]
     elem_type, raw = stored[0].data_type if stored else 0, tuple(tensor.raw_data for tensor in stored)
     alike = len({(len(each), tensor.data_type, *tensor.dims) for each, tensor in zip(raw, stored, strict=True)}) == 1
@@ -150,7 +167,7 @@ def _usual(context: Context, node: gs.Node) -> tuple[int, _Usual] | None:
 def _read_alike(context: Context, elem_type: int, usual: list[_Usual]) -> None:
     gamma, beta, mean, var = (_joined(elem_type, (raw[place] for _, _, raw in usual)) for place in range(4))
     extents = [channels for _, channels, _ in usual]
-    epsilon = np.repeat([epsilon_of(context, node) for node, _, _ in usual], extents)
+    epsilon = np.repeat([form_of(context, node) for node, _, _ in usual], extents)
     whole = Affine.batch_normalization(gamma, beta, mean, var, epsilon)
     ends: NDArray[np.int64] = np.cumsum(extents)
     starts: NDArray[np.int64] = ends - extents

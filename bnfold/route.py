@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 
 from bnfold.context import Context
 from bnfold.edits import AddOutput, Edit, Map, MapInput, SetConstant, Step
-from bnfold.graph import describe
+from bnfold.graph import describe, place_of
 from bnfold.ops import BACKWARD, FORWARD, LINEAR, MERGING_BACKWARD, MERGING_FORWARD, Rule
 from bnfold.sites import Site, site_map
 from bnfold.verdict import Note, Reason
@@ -130,7 +130,8 @@ def _search_backward(context: Context, site: Site, map_: Map, merging: bool) -> 
         producer = _only_for(context, tensor, reader)
         if isinstance(producer, Reason):
             return producer
-        output = next(index for index, each in enumerate(producer.outputs) if each is tensor)
+        output = place_of(tensor, producer.outputs)
+        assert output is not None
         step = search.ask(BACKWARD, producer, output, carried)
         if isinstance(step, Reason):
             return step

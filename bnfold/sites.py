@@ -16,12 +16,11 @@ from bnfold.affine import Affine, Float64
 from bnfold.context import Context
 from bnfold.edits import Map
 from bnfold.graph import describe
-from bnfold.parameters import epsilon_of, parameters_of, read_usual, training_mode
+from bnfold.parameters import epsilon_of, form_of, parameters_of, read_usual
 from bnfold.verdict import Normalization, Note, Reason
 from bnfold.weights import Weight
 
 PRIMITIVES = {"Add", "Div", "Mul", "Neg", "Sub"}
-_DAMAGED = "The model is damaged: export it again."
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -89,17 +88,12 @@ def site_map(context: Context, site: Site) -> Map | Reason:
 
 def batch_normalization_map(context: Context, node: gs.Node) -> Map | Reason:
     """The affine map of a BatchNormalization, or why it has none (BNF001, BNF006, BNF007, BNF012)."""
-    if len(node.inputs) < 5:
-        return Reason("BNF006", "it has fewer than five inputs: X, scale, B, mean and var are needed", _DAMAGED)
-    reference = context.view.attribute_reference(node)
-    if reference:
-        return Reason("BNF006", f"its attribute `{reference}` is set by the function's caller")
-    reason = training_mode(context, node)
-    if reason is not None:
-        return reason
-    read = next((each.name for each in node.outputs[1:] if not each.is_empty() and context.view.is_read(each)), None)
-    if read is not None:
-        return Reason("BNF004", f"its side output `{read}` is read")
+    form = form_of(context, node)
+    if isinstance(form, Reason):
+        return form
+    for each in node.outputs[1:] if len(node.outputs) > 1 else ():
+        if each.name and context.view.is_read(each):
+            return Reason("BNF004", f"its side output `{each.name}` is read")
     return parameters_of(context, node).map_
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import onnx_graphsurgeon as gs
-
 from bnfold.context import Context
 from bnfold.edits import SetConstant
 from bnfold.graph import View, describe
@@ -29,9 +27,11 @@ def changes_of(context: Context) -> tuple[Change, ...]:
 
 def _change(view: View, site: Site, route: Route) -> Change:
     constants: list[NewConstant] = []
+    source, result = site.source, site.result
     own = list(route.mapped)  # tensors that hold other values now, if they are still there
     for node in site.nodes:  # its parameters, side outputs, and what lies inside a run of primitives
-        own += (each for each in (*node.inputs, *node.outputs) if each is not site.source and each is not site.result)
+        own += [each for each in node.inputs if each is not source]
+        own += [each for each in node.outputs if each is not result]
     for edit in route.edits:
         if not isinstance(edit, SetConstant):
             continue
@@ -43,13 +43,8 @@ def _change(view: View, site: Site, route: Route) -> Change:
         if origin is not None and old and old != tensor.name:
             own.append(origin)
         constants.append(NewConstant(describe(edit.node), edit.index, old, tensor.name))
-    gone = dict.fromkeys(each.name for each in own if view.is_original(each) and _is_gone(view, each))
-    moved = dict.fromkeys(each.name for each in route.mapped if view.is_original(each) and each.name not in gone)
-    into = dict.fromkeys(map(describe, route.takers))
+    gone = dict.fromkeys([each.name for each in own if view.is_gone(each) and view.is_original(each)])
+    moved = dict.fromkeys([each.name for each in route.mapped if each.name not in gone and view.is_original(each)])
+    into = dict.fromkeys([describe(node) for node in route.takers])
     one = site.normalization
-    return Change(one.name, one.scope, site.result.name, tuple(into), tuple(gone), tuple(moved), tuple(constants))
-
-
-def _is_gone(view: View, tensor: gs.Tensor) -> bool:
-    producer = view.producer(tensor)
-    return (producer is None or id(producer) in view.removed) and not view.is_read(tensor)
+    return Change(one.name, one.scope, result.name, tuple(into), tuple(gone), tuple(moved), tuple(constants))

@@ -77,7 +77,7 @@ class Stored:
     def elem_type(self) -> int:
         return self.tensor.data_type
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.tensor.dims)
 
@@ -219,9 +219,10 @@ class Scaled:
         source, limits = self.source, (smallest_normal(self.elem_type), _largest(self.elem_type))
         if not isinstance(source, Stored):
             return False
-        if math.prod(self.shape) <= _BLOCK_ELEMENTS:
+        if math.prod(source.shape) <= _BLOCK_ELEMENTS:
             sizes = np.abs(self.values())
-            return not sizes.size or bool(limits[0] <= sizes.min() and sizes.max() <= limits[1])
+            low, high = (np.minimum.reduce(sizes, None), np.maximum.reduce(sizes, None)) if sizes.size else limits
+            return bool(limits[0] <= low and high <= limits[1])
         low, high = source.magnitudes
         with np.errstate(all="ignore"):
             for factor in self.factors:
@@ -362,6 +363,8 @@ def stored_bytes(weight: Weight) -> bytes:
     """The weight's values as they are stored; types of less than 8 bits are packed."""
     if is_packed(weight.elem_type):
         return bytes(onnx.numpy_helper.from_array(weight.values()).raw_data)
+    if math.prod(weight.shape) <= _BLOCK_ELEMENTS:
+        return round_to(weight.values(), weight.elem_type).tobytes()
     return b"".join(block.tobytes() for block in rounded_blocks(weight))
 
 
@@ -446,7 +449,7 @@ def _rounding_of_computed(weight: Computed) -> Rounding:
     # Rounding to nearest never takes a normal value below the smallest one, so there is only overflow to look for. A value has
     # no source to compare with: infinite, it has overflowed float64 itself.
     values = weight.values()
-    if not values.size or np.abs(values).max() <= _largest(weight.elem_type):
+    if not values.size or np.maximum.reduce(np.abs(values), None) <= _largest(weight.elem_type):
         return Rounding(None, 0)
     before = np.nan_to_num(values, posinf=1.0) if weight.shape else values
     return Rounding(_overflow(values, before, weight.elem_type), 0)
