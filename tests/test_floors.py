@@ -29,6 +29,7 @@ FLOORS = (
         "positions",
         "provenance",
         "shapes",
+        "splice",
         "stream",
         "weights",
         "wire",
