@@ -1,34 +1,22 @@
-"""Large weights that a model holds itself: cut out of the file before it is parsed, and put back when one is written.
+"""How large weights that a model holds itself stand in it: as external data in the model's own file.
 
-What is cut out stands in the model as external data in the model's own file, so that everything that reads external data reads
-it as well. What is put back is, byte for byte, what protobuf writes for the whole model.
+So everything that reads external data reads them as well. `bnfold.splice` cuts them out of a file, and puts them back into one.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import onnx
-
-from bnfold.stream import Content, length_of
-from bnfold.weights import byte_count
-from bnfold.wire import Edit, RawData, Window, find_raw_data, rewritten, varint
 
 LARGE_FILE_BYTES = 1 << 24
 """Smaller files are read whole."""
 
-LARGE_WEIGHT_BYTES = 1 << 16
-"""Smaller weights stay where they are."""
+PLACEHOLDER = os.urandom(16)
+"""What a tensor holds, with a number behind it, where a weight is to be put back into a serialized model."""
 
 _MARK = os.urandom(16).hex()
 """In place of a checksum, an entry that all readers of external data know. No file can carry it: every process draws its own."""
-
-_PLACEHOLDER = os.urandom(16)
-_RAW_DATA_KEY = b"\x4a"  # field 9, with a length
 
 
 def is_cut_out(tensor: onnx.TensorProto) -> bool:
@@ -44,68 +32,7 @@ def refer(tensor: onnx.TensorProto, location: str = "", offset: int = 0, length:
 
 
 def restore(tensor: onnx.TensorProto, place: int) -> None:
-    """Makes one that was cut out hold its values itself again: the placeholder for content number `place` of `spliced`."""
+    """Makes one that was cut out hold its values itself again: the placeholder of content number `place` (`bnfold.splice`)."""
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
-    tensor.raw_data = _PLACEHOLDER + place.to_bytes(8, "little")
-
-
-def read_without_weights(path: Path) -> bytes:
-    """A serialized model whose large weights are cut out, if it is large.
-
-    Raises:
-        OSError: it cannot be read.
-        Malformed: it is no protobuf, or damaged; a small file is not looked into.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        if size < LARGE_FILE_BYTES:
-            return stream.read()
-        found = find_raw_data(Window(stream), size, lambda start, end: end - start >= LARGE_WEIGHT_BYTES)
-        edits = [edit for raw in found if _is_whole(raw) for edit in _cut(raw, path.name)]
-        parts = []
-        for part in rewritten(size, edits):
-            if isinstance(part, Edit):
-                parts.append(part.content)
-            else:
-                stream.seek(part[0])
-                parts.append(stream.read(part[1] - part[0]))
-        return b"".join(parts)
-
-
-def _is_whole(raw: RawData) -> bool:
-    try:
-        return byte_count(raw.data_type, raw.dims) == raw.end - raw.data
-    except (KeyError, TypeError, ValueError):
-        return False
-
-
-def _cut(raw: RawData, location: str) -> Iterator[Edit]:
-    tensor = onnx.TensorProto()
-    refer(tensor, location, raw.data, raw.end - raw.data)
-    entries = tensor.SerializeToString()
-    yield Edit(raw.start, raw.end, 0, b"", raw.around)
-    yield Edit(raw.around[-1].end, raw.around[-1].end, len(entries), entries, raw.around)
-
-
-def spliced(serialized: bytes, contents: Sequence[Content]) -> Iterator[Content]:
-    """The parts of a serialized model in which each content stands in the place of its placeholder."""
-    marks = {found.start(): found.end() for found in re.finditer(re.escape(_PLACEHOLDER), serialized)} if contents else {}
-    starts = sorted(marks)
-
-    def wanted(start: int, end: int) -> bool:
-        place = bisect_left(starts, start)
-        return place < len(starts) and starts[place] < end
-
-    edits = []
-    if contents:
-        for raw in find_raw_data(lambda place: serialized[place : place + 20], len(serialized), wanted):
-            if raw.data not in marks:
-                continue
-            content = contents[int.from_bytes(serialized[marks[raw.data] : raw.end], "little")]
-            header = _RAW_DATA_KEY + varint(length_of(content))
-            edits.append(Edit(raw.start, raw.data, len(header), header, raw.around))
-            edits.append(Edit(raw.data, raw.end, length_of(content), content, raw.around))
-        assert len(edits) == 2 * len(contents)
-    for part in rewritten(len(serialized), edits):
-        yield part.content if isinstance(part, Edit) else serialized[part[0] : part[1]]
+    tensor.raw_data = PLACEHOLDER + place.to_bytes(8, "little")

@@ -14,11 +14,11 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from bnfold import inline
 from bnfold.errors import EnvironmentUnfit, InputError
-from bnfold.inline import is_cut_out, read_without_weights, restore, spliced
+from bnfold.inline import is_cut_out, restore
 from bnfold.stream import Content, Piece, length_of, write_pieces
 from bnfold.weights import ExternalRegion, Weight, byte_count
-from bnfold.wire import Malformed
 
 _PAGE_BYTES = 4096
 _LARGEST_PROTOBUF = (1 << 31) - 1
@@ -151,8 +151,13 @@ class Model:
     def _write_proto(self, path: Path, cut_out: list[onnx.TensorProto], folded: dict[int, Weight]) -> None:
         """Puts the weights that were cut out back in their places."""
         contents: list[Content] = [folded.get(id(tensor)) or ExternalRegion.of(tensor, self.folder) for tensor in cut_out]
+        parts: Iterable[Content] = [serialized := self._serialized(path, cut_out, contents)]
+        if contents:
+            from bnfold.splice import spliced
+
+            parts = spliced(serialized, contents)
         pieces, size = [], 0
-        for part in spliced(self._serialized(path, cut_out, contents), contents):
+        for part in parts:
             pieces.append(Piece(size, part))
             size += length_of(part)
         if size > _LARGEST_PROTOBUF:
@@ -260,6 +265,8 @@ def _set_aside(target: Path, backup: Path) -> Path | None:
 
 def refers_to(path: Path, data: Path) -> bool:
     """Whether the file at `path` is a model that keeps weights in `data`."""
+    from bnfold.splice import read_without_weights
+
     try:
         model = Model(onnx.ModelProto.FromString(read_without_weights(path)), path)
         return any(file.exists() and file.samefile(data) for file in model.external_files())
@@ -296,6 +303,11 @@ def _read(path: Path) -> bytes:
 
 
 def _content(path: Path) -> bytes:
+    if path.stat().st_size < inline.LARGE_FILE_BYTES:
+        return path.read_bytes()
+    from bnfold.splice import read_without_weights
+    from bnfold.wire import Malformed
+
     try:
         return read_without_weights(path)
     except Malformed as error:

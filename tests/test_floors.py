@@ -29,6 +29,7 @@ FLOORS = (
         "positions",
         "provenance",
         "shapes",
+        "splice",
         "stream",
         "weights",
         "wire",
@@ -220,17 +221,36 @@ def test_every_module_says_what_it_is():
 EXPENSIVE = ("numpy", "ml_dtypes", "onnx", "onnx_graphsurgeon", "onnxruntime", "torch")
 
 
-def loaded_by(code: str, *arguments: str) -> set[str]:
-    """The expensive packages that are loaded once `code` has run."""
+def modules_loaded_by(code: str, *arguments: str) -> set[str]:
+    """The names of all modules that are loaded once `code` has run."""
     script = f"import sys\ntry:\n    {code}\nexcept SystemExit as done:\n    assert not done.code, done.code\n"
-    script += f"print(*[name for name in {EXPENSIVE} if name in sys.modules], file=sys.__stderr__)"
+    script += "print(*sys.modules, file=sys.__stderr__)"
     command = [sys.executable, "-c", script, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     return set(done.stderr.splitlines()[-1].split())
 
 
+def loaded_by(code: str, *arguments: str) -> set[str]:
+    """The expensive packages that are loaded once `code` has run."""
+    return modules_loaded_by(code, *arguments) & set(EXPENSIVE)
+
+
 RUN = "from bnfold.cli.main import main; main()"
+
+NEEDLESS = {
+    *("asyncio", "concurrent", "multiprocessing", "unittest"),
+    *("bz2", "email", "http", "lzma", "socket", "sqlite3", "ssl", "subprocess", "tarfile", "xml", "zipfile"),
+    *("jinja2", "onnxruntime", "torch"),
+}
+"""Packages that folding one model needs nothing of, beyond what onnx and onnx-graphsurgeon load themselves."""
+
+NOT_FOR_A_SMALL_MODEL = {
+    *("check", "data", "deploy", "exporter", "folder", "integrations", "population", "splice", "testing", "wire"),
+    *("report.renderings", "report.html", "report.junit", "report.sarif", "report.markdown", "report.findings", "report.lint"),
+    *("runtime.session", "runtime.verify", "runtime.accuracy", "runtime.bench", "runtime.reference"),
+}
+"""What bnfold has for other commands, for `--report`, for a verification and for large files."""
 
 
 @pytest.mark.parametrize(
@@ -269,6 +289,33 @@ def test_without_verification_no_runtime_is_loaded(command, tmp_path):
     loaded = loaded_by(RUN, *(word.format(**places) for word in command))
     assert "onnx" in loaded
     assert not loaded & {"onnxruntime", "torch"}
+
+
+def inside(modules: set[str], packages: set[str]) -> set[str]:
+    """Those of `modules` that are one of `packages`, or in one."""
+    return {name for name in modules if any(f"{name}.".startswith(f"{package}.") for package in packages)}
+
+
+def test_a_small_model_loads_only_what_folding_it_needs(tmp_path):
+    given = modules_loaded_by("import click, onnx, onnx_graphsurgeon")
+    model, folded = ROOT / "models" / "lenet.onnx", tmp_path / "out.onnx"
+    loaded = modules_loaded_by(RUN, "optimize", str(model), "-o", str(folded), "--no-verify")
+    assert {"bnfold.pipeline", "bnfold.apply", "bnfold.report.text"} <= loaded
+    assert folded.exists()
+    assert inside(loaded - given, NEEDLESS) == set()
+    assert inside(loaded, {f"bnfold.{name}" for name in NOT_FOR_A_SMALL_MODEL}) == set()
+
+
+def test_what_a_small_model_does_without_is_there():
+    """A module that was renamed would never be found among those loaded."""
+    assert {name for name in NOT_FOR_A_SMALL_MODEL if name not in KNOWN} == set()
+
+
+def test_a_report_loads_what_renders_it(tmp_path):
+    model, report = ROOT / "models" / "lenet.onnx", tmp_path / "report.xml"
+    arguments = [str(model), "-o", str(tmp_path / "out.onnx"), "--no-verify", "--report", str(report)]
+    assert {"bnfold.report.renderings", "bnfold.report.junit"} <= modules_loaded_by(RUN, "optimize", *arguments)
+    assert report.exists()
 
 
 def test_fold_needs_no_runtime():

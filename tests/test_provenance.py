@@ -63,7 +63,7 @@ def test_a_verified_fold_of_any_kind_of_file_has_the_hash_of_it(
 
 def test_large_weights_that_are_spliced_in_do_not_hide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bnfold.inline.LARGE_FILE_BYTES", 1)
-    monkeypatch.setattr("bnfold.inline.LARGE_WEIGHT_BYTES", 64)
+    monkeypatch.setattr("bnfold.splice.LARGE_WEIGHT_BYTES", 64)
     bnfold.optimize(LENET, tmp_path / "a.onnx", verify=False)
     assert entries(tmp_path / "a.onnx")["bnfold.source_sha256"] == digest(LENET)
 

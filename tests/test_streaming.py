@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
-from bnfold import inline, weights
+from bnfold import inline, splice, weights
 from bnfold.errors import InputError
 from bnfold.model import Model
 from bnfold.weights import Scaled, Stored, rounded_blocks, tiles
@@ -33,7 +33,7 @@ FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64, TensorP
 def everything_is_large(monkeypatch):
     """Every file is scanned, every weight cut out that is larger than a shape, and every block a few elements long."""
     monkeypatch.setattr(inline, "LARGE_FILE_BYTES", 1)
-    monkeypatch.setattr(inline, "LARGE_WEIGHT_BYTES", LARGE)
+    monkeypatch.setattr(splice, "LARGE_WEIGHT_BYTES", LARGE)
     monkeypatch.setattr(weights, "_BLOCK_ELEMENTS", BLOCK)
 
 

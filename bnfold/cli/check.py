@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from bnfold.cli import console
+from bnfold.cli.loading import loading
 from bnfold.cli.options import EXIT_CODES, report_option
 
 _EXAMPLES = """\b
@@ -53,10 +54,11 @@ def command(
 
     Fails with exit code 1 when a foldable normalization or another error is left; warnings alone do not fail.
     """
-    from bnfold.check import check
-    from bnfold.report.lint import check_github, check_text
-    from bnfold.report.renderings import check_renderings
-    from bnfold.report.write import write_reports
+    with loading():
+        from bnfold.check import check
+        from bnfold.report.lint import check_github, check_text
+        from bnfold.report.renderings import check_renderings
+        from bnfold.report.write import write_reports
 
     with console.working(f"checking {', '.join(models)} …", quiet=quiet or output_format != "text"):
         found = check(models, select=_split(select), ignore=_split(ignore), fix=fix)

@@ -9,7 +9,6 @@ import click
 from bnfold.cli import console
 from bnfold.cli.settings import OWN, SHARED, Setting, Settings, in_force, strangers
 from bnfold.report.page import Page
-from bnfold.report.report import document
 
 _EXAMPLES = """\b
 Settings, from the weakest to the strongest:
@@ -33,6 +32,8 @@ def command(context: click.Context, as_json: bool, verbose: bool) -> int:
     every = [one for name, each in commands.items() for one in in_force(name, each, context.parent or context)]
     ignored = strangers(commands)
     if as_json:
+        from bnfold.report.report import document
+
         rows = [{"command": one.command, "option": one.option, "value": _plain(one.value), "origin": one.origin} for one in every]
         console.show_json(
             document("", file=None if settings.path is None else str(settings.path), settings=rows, ignored=ignored)

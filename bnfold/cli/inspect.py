@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bnfold.cli import console
+from bnfold.cli.loading import loading
 
 _EXAMPLES = """\b
 Examples:
@@ -21,8 +22,9 @@ Examples:
 @click.option("-v", "--verbose", is_flag=True, help="List every normalization with what stands around it.")
 def command(model: Path, freeze_initializers: bool, as_json: bool, verbose: bool) -> int:
     """Shows the normalizations of MODEL: what stands around each, and whether it folds."""
-    from bnfold import pipeline
-    from bnfold.report.text import inspect_text
+    with loading():
+        from bnfold import pipeline
+        from bnfold.report.text import inspect_text
 
     with console.working(f"reading {model} …", quiet=as_json):
         inspection = pipeline.inspect(model, freeze_initializers=freeze_initializers)

@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise
@@ -21,7 +20,6 @@ from bnfold.cli import console
 from bnfold.cli.options import EXIT_CODES
 from bnfold.cli.settings import DEBUG, options_of, origin_of, read_settings, variables
 from bnfold.errors import BnfoldError, EnvironmentUnfit, InputError
-from bnfold.report.report import error_document
 
 _COMMANDS = (
     "export",
@@ -147,6 +145,8 @@ def _discard_stdout() -> None:
 
 def _bug(error: Exception) -> str:
     if os.environ.get(DEBUG):
+        import traceback
+
         traceback.print_exception(error)
     what = " ".join(f"{type(error).__name__}: {error}".split())
     return f"this is a bug in bnfold: {what}. Please report it; {DEBUG}=1 prints the traceback."
@@ -155,5 +155,7 @@ def _bug(error: Exception) -> str:
 def _failed(message: str, exit_code: int, wants_json: bool) -> int:
     console.complain(message)
     if wants_json:
+        from bnfold.report.report import error_document
+
         console.show_json(error_document(message, exit_code))
     return exit_code

@@ -9,6 +9,7 @@ import click
 
 from bnfold.cli import console
 from bnfold.cli.data import data_options
+from bnfold.cli.loading import loading
 from bnfold.cli.options import EXIT_CODES, input_options, provider_options, report_option
 from bnfold.errors import EnvironmentUnfit, GateFailed, InputError
 
@@ -71,10 +72,9 @@ def command(
     if model.is_dir():
         return _folder(model, output, in_place, jobs, reports, as_json, quiet, verify=not no_verify, **options)
     destination = _destination(model, output, in_place)
-    from bnfold import pipeline
-    from bnfold.report.renderings import optimize_renderings
-    from bnfold.report.text import optimize_text
-    from bnfold.report.write import write_reports
+    with loading():
+        from bnfold import pipeline
+        from bnfold.report.text import optimize_text
 
     original = None
     if destination == model and any(report.suffix == ".html" for report in reports):
@@ -86,7 +86,11 @@ def command(
             report = pipeline.optimize(model, destination, verify=not no_verify, jobs=jobs, **options)
     except EnvironmentUnfit as error:
         raise _advised(error) from error
-    write_reports(optimize_renderings(report, console.command_line(), original), reports)
+    if reports:
+        from bnfold.report.renderings import optimize_renderings
+        from bnfold.report.write import write_reports
+
+        write_reports(optimize_renderings(report, console.command_line(), original), reports)
     if as_json:
         console.show_json(report.to_dict())
     else:
@@ -115,12 +119,14 @@ def _folder(
     destination = folder if in_place else output or _beside(folder)
     from bnfold.folder import optimize_folder
     from bnfold.report.folder import folder_text
-    from bnfold.report.renderings import folder_renderings
-    from bnfold.report.write import write_reports
 
     with console.working(f"folding {folder} …", quiet=quiet or as_json):
         report = optimize_folder(folder, destination, jobs=jobs, **options)
-    write_reports(folder_renderings(report, console.command_line()), reports)
+    if reports:
+        from bnfold.report.renderings import folder_renderings
+        from bnfold.report.write import write_reports
+
+        write_reports(folder_renderings(report, console.command_line()), reports)
     if as_json:
         console.show_json(report.to_dict())
     else:

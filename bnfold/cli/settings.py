@@ -7,9 +7,7 @@ that command. `BNFOLD_ATOL` and `BNFOLD_OPTIMIZE_ATOL` do the same from the envi
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +119,8 @@ def _find(folder: Path) -> tuple[Path, dict[str, Any], str] | None:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -160,6 +160,8 @@ def _kind(option: click.Option) -> tuple[str, type | tuple[type, ...]]:
 
 
 def _unknown(path: Path, origin: str, key: str, known: list[str]) -> InputError:
+    import difflib
+
     near = difflib.get_close_matches(_flag(key), known, 1)
     hint = f" Did you mean {near[0].replace('_', '-')}?" if near else " `bnfold COMMAND --help` lists the options."
     return InputError(f"{path}: {origin} sets {key}, which no command has as an option.{hint}")
