@@ -11,11 +11,18 @@ The arrays span the *map's own* axes: shape `(C,)` for a map of one channel axis
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Float64 = NDArray[np.float64]
+
+
+@cache
+def in_short(epsilon: float) -> float:
+    """A float32 as people write it: 0.001, not 0.0010000000474974513."""
+    return float(str(np.float32(epsilon)))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

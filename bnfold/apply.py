@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from bnfold.graph import Scope, View
 from bnfold.inline import is_cut_out, refer
 from bnfold.placement import Placement
+from bnfold.protos import arrange, keep
 from bnfold.weights import Flushed, Scaled, Stored, Weight, stored_bytes
 
 Pending: TypeAlias = list[tuple[onnx.TensorProto, Weight]]
@@ -34,13 +35,6 @@ def apply(view: View, placements: Iterable[Placement]) -> Pending:
     for scope in view.scopes:
         _drop_tensors(view, scope, unread)
     return external
-
-
-def freeze(proto: onnx.ModelProto) -> None:
-    """Takes the initializers out of the graph's inputs, so that no caller can override them. Before IR 4 none could."""
-    if proto.ir_version >= 4:
-        names = {tensor.name for tensor in proto.graph.initializer}
-        _keep(proto.graph.input, lambda value: value.name not in names)
 
 
 def _home(view: View, placement: Placement) -> onnx.TensorProto:
@@ -95,7 +89,7 @@ def _write_nodes(view: View, scope: Scope) -> None:
         proto = view.node_proto(node)
         if proto is not None:
             _write_node(view, node, proto)
-    _arrange(scope.proto.node, [view.node_proto(node) or _new_node(view, node) for node in nodes])
+    arrange(scope.proto.node, [view.node_proto(node) or _new_node(view, node) for node in nodes])
 
 
 def _write_node(view: View, node: gs.Node, proto: onnx.NodeProto) -> None:
@@ -107,7 +101,7 @@ def _write_node(view: View, node: gs.Node, proto: onnx.NodeProto) -> None:
         proto.output[:] = outputs
     edits = view.attribute_edits.get(id(node), {})
     if edits:
-        _keep(proto.attribute, lambda attribute: attribute.name not in edits)
+        keep(proto.attribute, lambda attribute: attribute.name not in edits)
         proto.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in edits.items())
 
 
@@ -135,35 +129,10 @@ def _drop_tensors(view: View, scope: Scope, unread: Sequence[gs.Tensor]) -> None
     if not gone:
         return
     graph = scope.proto
-    _keep(graph.value_info, lambda value: value.name not in gone)
+    keep(graph.value_info, lambda value: value.name not in gone)
     if isinstance(graph, onnx.FunctionProto):
         return
-    _keep(graph.initializer, lambda tensor: tensor.name not in gone)
-    _keep(graph.quantization_annotation, lambda note: note.tensor_name not in gone)
+    keep(graph.initializer, lambda tensor: tensor.name not in gone)
+    keep(graph.quantization_annotation, lambda note: note.tensor_name not in gone)
     if view.proto.ir_version < 4:
-        _keep(graph.input, lambda value: value.name not in gone)
-
-
-def _keep(field: Any, wanted: Callable[[Any], bool]) -> None:
-    """Drops the unwanted entries of a repeated field."""
-    kept = [entry for entry in field if wanted(entry)]
-    if len(kept) < len(field):
-        _arrange(field, kept)
-
-
-def _arrange(field: Any, wanted: Sequence[Any]) -> None:
-    """Makes `field` hold `wanted`, in that order; entries that are not in it yet are appended first.
-
-    Sorting a repeated field moves references, where assigning to it would copy every weight.
-    """
-    present = {id(entry): entry for entry in field}
-    for entry in wanted:
-        if id(entry) not in present:
-            field.append(entry)
-    fresh = iter(list(field)[len(present) :])
-    final = [entry if id(entry) in present else next(fresh) for entry in wanted]
-    rank = {id(entry): place for place, entry in enumerate(final)}
-    entries = list(field)  # keeps the wrappers, and so their ids, alive
-    if [id(entry) for entry in entries] != [id(entry) for entry in final]:
-        field.sort(key=lambda entry: rank.get(id(entry), len(final)))
-        del field[len(final) :]
+        keep(graph.input, lambda value: value.name not in gone)

@@ -269,6 +269,3 @@ _EVALUATORS: dict[str, Callable[[View, gs.Node, list[Array]], Array]] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }
-
-EVALUATED = frozenset(_EVALUATORS)
-"""The operators whose results are constants when their operands are."""

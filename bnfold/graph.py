@@ -22,6 +22,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from bnfold.errors import InputError
+from bnfold.naming import Names
 from bnfold.weights import Computed, Stored, Weight
 
 GraphLike: TypeAlias = onnx.GraphProto | onnx.FunctionProto
@@ -106,8 +107,7 @@ class View:
         self._readers: dict[int, dict[int, gs.Node]] = {}
         self._new: dict[int, gs.Tensor] = {}
         self._put_in: set[int] = set()
-        self._names: set[str] = set()
-        self._counts: dict[str, int] = {}
+        self.names = Names()
         opset = _default_opset(proto.opset_import)
         self._add_scope("", proto.graph, opset, None)
         for function in proto.functions:
@@ -227,15 +227,6 @@ class View:
 
     # -- editing ------------------------------------------------------------------------------------------------------
 
-    def fresh(self, name: str) -> str:
-        """A name that no tensor of any scope has, as close to `name` as can be."""
-        found, count = name, self._counts.get(name, 1)
-        while found in self._names:
-            found, count = f"{name}_{count}", count + 1
-        self._counts[name] = count
-        self._names.add(found)
-        return found
-
     def new_constant(self, weight: Weight, name: str, origin: gs.Tensor | None = None) -> gs.Constant:
         """A new constant, standing in for `origin` where it is given.
 
@@ -266,7 +257,7 @@ class View:
 
     def new_variable(self, name: str) -> gs.Variable:
         """A new tensor for a node that a fold puts in."""
-        made = _tensor(gs.Variable, self.fresh(name))
+        made = _tensor(gs.Variable, self.names.fresh(name))
         self._put_in.add(id(made))
         return made
 
@@ -451,7 +442,7 @@ class View:
         if name in scope.tensors:
             raise InputError(f"the graph is invalid: `{name}` is defined again by {_maker(by)}{_in(scope)}. Export it again.")
         made = scope.tensors[name] = _tensor(gs.Variable, name) if tensor is None else tensor
-        self._names.add(name)
+        self.names.add(name)
         return made
 
     def _mark_names_used_elsewhere(self) -> None:

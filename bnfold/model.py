@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -37,6 +37,7 @@ class Model:
 
     proto: onnx.ModelProto
     path: Path | None = None
+    _is_whole: bool = field(default=False, init=False, repr=False)
 
     @property
     def folder(self) -> Path | None:
@@ -80,7 +81,9 @@ class Model:
         if not self.proto.HasField("graph"):
             raise InputError(f"{self.path or 'the ModelProto'} holds no graph. Is it a checkpoint, or another format?")
         checked: set[str] = set()
-        for tensor in external_tensors(self.proto):
+        outside = list(external_tensors(self.proto))
+        self._is_whole = not outside
+        for tensor in outside:
             location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
             if self.path is None:
                 raise InputError(
@@ -92,8 +95,12 @@ class Model:
                 checked.add(location)
             _check_region(self.path, tensor)
 
+    def _external(self) -> Iterator[onnx.TensorProto]:
+        # A fold makes external tensors from external ones only, so a model that was whole needs no second look through its nodes.
+        return iter(()) if self._is_whole else external_tensors(self.proto)
+
     def _regions(self) -> Iterator[ExternalRegion]:
-        for tensor in external_tensors(self.proto):
+        for tensor in self._external():
             if not is_cut_out(tensor):
                 yield ExternalRegion.of(tensor, self.folder)
 
@@ -115,7 +122,7 @@ class Model:
             The files written, the model last.
         """
         new = {id(tensor): weight for tensor, weight in folded}
-        tensors = list(external_tensors(self.proto))
+        tensors = list(self._external())
         outside = [tensor for tensor in tensors if not is_cut_out(tensor)]
         written = []
         if outside:

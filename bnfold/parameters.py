@@ -17,17 +17,17 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
-from numpy.typing import NDArray
 
 from bnfold.affine import Affine, Float64
 from bnfold.context import Context
 from bnfold.edits import Map
+from bnfold.vectorized import read_maps
 from bnfold.verdict import Reason
-from bnfold.weights import FLOAT_TYPES, Stored
+from bnfold.weights import FLOAT_TYPES, Stored, stored_inside
 
 _NAMES = ("scale", "B", "input_mean", "input_var")
 _DAMAGED = "The model is damaged: export it again."
@@ -132,53 +132,38 @@ def _remark_on(means: Float64, variances: Float64) -> str:
 
 # -- many at once -----------------------------------------------------------------------------------------------------
 
-_Usual: TypeAlias = tuple[gs.Node, int, tuple[bytes, ...]]
-"""A BatchNormalization, its channels, and the stored values of its parameters."""
-
 
 def read_usual(context: Context, nodes: Iterable[gs.Node]) -> None:
-    """Reads the parameters of many BatchNormalizations at once, which in large models takes a fifth of the time.
+    """Reads the parameters of many BatchNormalizations at once, which takes a fraction of the time.
 
-    Those whose parameters are stored vectors of one type, finite, and nothing to remark on; the others are left to
-    `parameters_of`. The arithmetic is elementwise, so that the values are the same to the last bit.
+    Those whose parameters are stored vectors of one type and extent, finite, and nothing to remark on; the others are left to
+    `parameters_of`.
     """
-    alike: defaultdict[int, list[_Usual]] = defaultdict(list)
+    usual: defaultdict[int, list[tuple[gs.Node, list[bytes]]]] = defaultdict(list)
     for node in nodes if sys.byteorder == "little" else ():
-        found = _usual(context, node) if _key(node) not in context.normalizations else None
-        if found is not None:
-            alike[found[0]].append(found[1])
-    for elem_type, usual in alike.items():
-        _read_alike(context, elem_type, usual)
+        stored = _usual(context, node) if _key(node) not in context.normalizations else None
+        if stored is not None:
+            usual[stored[0].data_type].append((node, [tensor.raw_data for tensor in stored]))
+    for elem_type, found in usual.items():
+        _read_alike(context, elem_type, found)
 
 
-def _usual(context: Context, node: gs.Node) -> tuple[int, _Usual] | None:
+def _usual(context: Context, node: gs.Node) -> list[onnx.TensorProto] | None:
     if isinstance(form_of(context, node), Reason):
         return None
     weights = [context.view.stored(tensor) for tensor in node.inputs[1:5]]
     stored = [weight.tensor for weight in weights if isinstance(weight, Stored)]
-    elem_type, raw = stored[0].data_type if stored else 0, tuple(tensor.raw_data for tensor in stored)
-    alike = len({(len(each), tensor.data_type, *tensor.dims) for each, tensor in zip(raw, stored, strict=True)}) == 1
-    if len(stored) < 4 or not alike or elem_type not in FLOAT_TYPES or not raw[0]:
+    if len(stored) < 4 or stored[0].data_type not in FLOAT_TYPES or len(stored[0].dims) != 1:
         return None
-    channels = len(raw[0]) // FLOAT_TYPES[elem_type].itemsize
-    return (elem_type, (node, channels, raw)) if list(stored[0].dims) == [channels] else None
+    alike = all(each.data_type == stored[0].data_type and each.dims == stored[0].dims for each in stored[1:])
+    return stored if alike and all(map(stored_inside, stored)) else None
 
 
-def _read_alike(context: Context, elem_type: int, usual: list[_Usual]) -> None:
-    gamma, beta, mean, var = (_joined(elem_type, (raw[place] for _, _, raw in usual)) for place in range(4))
-    extents = [channels for _, channels, _ in usual]
-    epsilon = np.repeat([form_of(context, node) for node, _, _ in usual], extents)
-    whole = Affine.batch_normalization(gamma, beta, mean, var, epsilon)
-    ends: NDArray[np.int64] = np.cumsum(extents)
-    starts: NDArray[np.int64] = ends - extents
-    finite = np.isfinite(whole.scale) & np.isfinite(whole.center) & np.isfinite(whole.shift)
-    trained = np.logical_or.reduceat((mean != 0) | (var != 1), starts) & np.logical_or.reduceat(var != 0, starts)
-    plain = np.logical_and.reduceat(finite, starts) & trained
-    for (node, _, _), start, end, is_plain in zip(usual, starts.tolist(), ends.tolist(), plain.tolist(), strict=True):
-        if is_plain:
+def _read_alike(context: Context, elem_type: int, found: list[tuple[gs.Node, list[bytes]]]) -> None:
+    epsilons = [epsilon_of(context, node) for node, _ in found]
+    whole, bounds, usual = read_maps(elem_type, [parameters for _, parameters in found], epsilons)
+    places = bounds.tolist()
+    for (node, _), start, end, is_usual in zip(found, places, places[1:], usual.tolist(), strict=False):
+        if is_usual:
             affine = Affine(whole.scale[start:end], whole.center[start:end], whole.shift[start:end])
             context.normalizations[_key(node)] = Parameters(Map(affine, (1,)))
-
-
-def _joined(elem_type: int, parts: Iterable[bytes]) -> NDArray[Any]:
-    return np.frombuffer(b"".join(parts), FLOAT_TYPES[elem_type]).astype(np.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import itertools
 import os
@@ -14,19 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import onnx
 
 from bnfold import provenance
-from bnfold.apply import apply, freeze
-from bnfold.context import Context
+from bnfold.choice import Choice
+from bnfold.decision import carry_out, decide
 from bnfold.errors import InputError
 from bnfold.model import Model, external_tensors, move_into_place, refers_to, staged
-from bnfold.placement import Placement
-from bnfold.planner import Choice, plan_by_scan, plan_folds
 from bnfold.report.report import Inspection, ModelFacts, Report
 from bnfold.verdict import Plan
-from bnfold.weights import FLOAT_TYPES, ExternalRegion, Flushed, Weight, stored_bytes
+from bnfold.weights import ExternalRegion, Weight, stored_bytes
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -76,10 +72,9 @@ def fold(
     """
     own = _own(model)
     with _named(own):
-        plan_, placements, context = _decide(own, _choice(keep, only, no_batchnorm), freeze_initializers, force)
-        pending = _apply(own, context, placements, freeze_initializers)
-        _load_external(own, pending)
-    return FoldResult(_like(model, own.proto), plan_)
+        decision = decide(own, _choice(keep, only, no_batchnorm), freeze_initializers, force)
+        _load_external(own, carry_out(decision, own, freeze_initializers))
+    return FoldResult(_like(model, own.proto), decision.plan)
 
 
 def plan(
@@ -98,7 +93,7 @@ def plan(
     """
     own = _borrowed(model) if isinstance(model, onnx.ModelProto) else _own(model)
     with _named(own):
-        return _decide(own, _choice(keep, only, no_batchnorm), freeze_initializers, force)[0]
+        return decide(own, _choice(keep, only, no_batchnorm), freeze_initializers, force).plan
 
 
 def inspect(source: str | os.PathLike[str], *, freeze_initializers: bool = False) -> Inspection:
@@ -109,7 +104,7 @@ def inspect(source: str | os.PathLike[str], *, freeze_initializers: bool = False
     """
     model = Model.open(Path(source))
     with _named(model):
-        return Inspection(_facts(model), _decide(model, Choice(), freeze_initializers)[0])
+        return Inspection(_facts(model), decide(model, Choice(), freeze_initializers).plan)
 
 
 def optimize(
@@ -197,9 +192,8 @@ def optimize(
         raise InputError(f"cannot write {place}: it holds weights of {source}. Name another file.")
     facts = _facts(model)
     with _named(model):
-        plan_, placements, context = _decide(model, _choice(keep, only, no_batchnorm), freeze_initializers, force)
-    edited = context is not None and context.view.is_edited
-    identical = not edited and not (freeze_initializers and _has_overridable(model.proto))
+        decision = decide(model, _choice(keep, only, no_batchnorm), freeze_initializers, force)
+    plan_, identical = decision.plan, decision.apply is None and not (freeze_initializers and _has_overridable(model.proto))
 
     accuracy: Accuracy | None = None
 
@@ -214,7 +208,7 @@ def optimize(
             files = _copy(model, stage / place.name, place)
         else:
             digest = provenance.Digest(Path(source)) if metadata else None
-            pending = _apply(model, context, placements, freeze_initializers, flush_subnormals)
+            pending = carry_out(decision, model, freeze_initializers, flush_subnormals)
             if digest is not None:
                 provenance.note(model.proto, plan_)
             files = model.write(stage / place.name, _data_name(model, place), pending)
@@ -286,46 +280,6 @@ def _choice(keep: Sequence[str], only: Sequence[str], no_batchnorm: bool) -> Cho
     # One pattern is taken for what it is, and not for a sequence of letters.
     patterns = [(each,) if isinstance(each, str) else tuple(each) for each in (keep, only)]
     return Choice(patterns[0], patterns[1], no_batchnorm)
-
-
-def _decide(
-    model: Model, choice: Choice, freeze_initializers: bool, force: bool = False
-) -> tuple[Plan, list[Placement], Context | None]:
-    """The plan, where its constants go, and the view that the folds were made on; None where a scan shows that nothing folds."""
-    scanned = plan_by_scan(model.proto, choice)
-    if scanned is not None:
-        return scanned, [], None
-    with _collector_paused(), np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
-        context = Context(model.proto, model.folder, freeze_initializers, force)
-        return (*plan_folds(context, choice), context)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """A view is many small objects that all stay; looking through them for garbage took a quarter of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled and not gc.get_freeze_count():
-            gc.freeze()  # and back: what was made is old now, and the next look at what is young does not go through it
-            gc.unfreeze()
-        if was_enabled:
-            gc.enable()
-
-
-def _apply(
-    model: Model, context: Context | None, placements: list[Placement], freeze_initializers: bool, flush_subnormals: bool = False
-) -> Pending:
-    if freeze_initializers:
-        freeze(model.proto)
-    if flush_subnormals:
-        placements = [
-            replace(each, weight=Flushed(each.weight)) if each.weight.elem_type in FLOAT_TYPES else each for each in placements
-        ]
-    with _collector_paused(), np.errstate(invalid="ignore"):
-        return apply(context.view, placements) if context is not None and context.view.is_edited else []
 
 
 def _borrowed(proto: onnx.ModelProto) -> Model:

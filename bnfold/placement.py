@@ -75,7 +75,7 @@ def _placement(view: View, scope: Scope, reader: gs.Node, tensor: gs.Tensor, wei
         tensor.name = origin.name
         view.replaced.add(id(origin))
         return Placement(tensor, weight, scope, stored, origin)
-    tensor.name = view.fresh(tensor.name)
+    tensor.name = view.names.fresh(tensor.name)
     # Functions have no initializers, and before IR 4 those of a body would have to be its inputs.
     if scope.is_function or (view.proto.ir_version < 4 and scope.parent is not None):
         return Placement(tensor, weight, scope, node=view.insert_before(reader, "Constant", [], tensor))

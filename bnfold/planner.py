@@ -9,42 +9,30 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 
 import numpy as np
 import onnx
 
+from bnfold.apply import Pending, apply
+from bnfold.choice import Choice, pattern_notes
 from bnfold.commit import commit, make_edits, prune, replace_by_primitives, store_type_casts
 from bnfold.context import Context
 from bnfold.graph import View, describe
+from bnfold.model import Model
 from bnfold.ops.passing import is_training_dropout
 from bnfold.placement import Placement, place_constants
 from bnfold.route import Route, find_backward, find_forward
-from bnfold.scan import operators_without_maps
 from bnfold.sites import Site, find_sites, site_map
 from bnfold.trace import changes_of, trace
 from bnfold.verdict import Fold, Note, Plan, Reason, Refusal, Verdict
-from bnfold.weights import FLOAT_TYPES, Computed, Scaled
+from bnfold.weights import FLOAT_TYPES, Computed, Flushed, Scaled
 
 _NEARLY_FOLDED = {f"BNF{number:03}" for number in (6, 8, 10, 11, 12, 13, 14, 18, 19, 20, 21)}
 """Reasons that say more than "nothing linear stands there": the way led up to an operator that could have taken the map."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the user wants folded.
-
-    Attributes:
-        keep: glob patterns; normalizations whose node name or output matches stay (BNF021).
-        only: glob patterns; when there are any, all others stay.
-        no_batchnorm: write the BatchNormalizations that stay as primitives, for targets without that operator (BNF022).
-    """
-
-    keep: Sequence[str] = ()
-    only: Sequence[str] = ()
-    no_batchnorm: bool = False
 
 
 def plan_folds(context: Context, choice: Choice | None = None) -> tuple[Plan, list[Placement]]:
@@ -71,15 +59,34 @@ def plan_folds(context: Context, choice: Choice | None = None) -> tuple[Plan, li
     if folds and "CastLike" in before:
         store_type_casts(context)
     prune(context)
-    notes = (*dropouts, *_copy_notes(context.view), *_pattern_notes(sites, choice))
+    notes = (
+        *dropouts,
+        *_copy_notes(context.view),
+        *pattern_notes(choice, lambda pattern: any(_matches(site, pattern) for site in sites)),
+    )
     placements = list(place_constants(context.view))
     return Plan(tuple(verdicts), before, _count(context.view), notes, changes_of(context)), placements
 
 
-def plan_by_scan(proto: onnx.ModelProto, choice: Choice) -> Plan | None:
-    """The plan of a model in which a look at its nodes shows that there is nothing to decide; None where it takes a view."""
-    operators = operators_without_maps(proto)
-    return Plan((), operators, operators, tuple(_pattern_notes([], choice))) if operators is not None else None
+def fold_on_view(
+    model: Model, choice: Choice, freeze_initializers: bool, force: bool
+) -> tuple[Plan, Callable[[bool], Pending] | None]:
+    """Decides on a view of a model; the model itself is not touched.
+
+    Returns:
+        The plan, and what makes its folds in the model's proto: see `bnfold.decision.Decision`.
+    """
+    context = Context(model.proto, model.folder, freeze_initializers, force)
+    plan, placements = plan_folds(context, choice)
+    return plan, partial(_apply, context.view, placements) if context.view.is_edited else None
+
+
+def _apply(view: View, placements: list[Placement], flush_subnormals: bool) -> Pending:
+    if flush_subnormals:
+        placements = [
+            replace(each, weight=Flushed(each.weight)) if each.weight.elem_type in FLOAT_TYPES else each for each in placements
+        ]
+    return apply(view, placements)
 
 
 def _fold_all(context: Context, sites: list[Site], kept: set[int]) -> dict[int, Fold]:
@@ -150,13 +157,6 @@ def _without_batchnorm(context: Context, site: Site, refusal: Refusal) -> Refusa
     sentence = f"written as {' and '.join(op_type for op_type, _ in written)}, since no BatchNormalization was to be left"
     note = Note("BNF022", sentence, site.normalization.name, site.normalization.scope)
     return replace(refusal, notes=(*refusal.notes, note))
-
-
-def _pattern_notes(sites: list[Site], choice: Choice) -> Iterator[Note]:
-    for option, patterns in (("--keep", choice.keep), ("--only", choice.only)):
-        for pattern in patterns:
-            if not any(_matches(site, pattern) for site in sites):
-                yield Note("BNF023", f"{option} {pattern} names no normalization of this model", pattern)
 
 
 def _matches(site: Site, pattern: str) -> bool:

@@ -7,12 +7,16 @@ and so there is nothing to decide.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 
-from bnfold.constants import EVALUATED
-from bnfold.sites import PRIMITIVES
+from bnfold.choice import Choice, pattern_notes
+from bnfold.operators import EVALUATED, PRIMITIVES
+from bnfold.verdict import Plan
+
+DEFAULT_DOMAINS = ("", "ai.onnx")
+"""The names of the default operator domain."""
 
 _TELLING = {"BatchNormalization", "Dropout", "Neg"}
 """What a plan has something to say about, whatever its inputs are."""
@@ -20,31 +24,47 @@ _TELLING = {"BatchNormalization", "Dropout", "Neg"}
 _MAY_MAKE_CONSTANTS = {"Constant", *EVALUATED}
 
 
+def plan_by_scan(proto: onnx.ModelProto, choice: Choice) -> Plan | None:
+    """The plan of a model in which a look at its nodes shows that there is nothing to decide; None where it takes more."""
+    operators = operators_without_maps(proto)
+    notes = tuple(pattern_notes(choice, lambda _: False))
+    return Plan((), operators, operators, notes) if operators is not None else None
+
+
 def operators_without_maps(proto: onnx.ModelProto) -> dict[str, int] | None:
     """Operator type → count over all scopes of a model without any affine map; None where that takes a view to see, or where
     something is wrong with the graph, which a view can name.
     """
-    if proto.functions or not any(entry.domain in ("", "ai.onnx") and entry.version for entry in proto.opset_import):
+    if proto.functions or not any(entry.domain in DEFAULT_DOMAINS and entry.version for entry in proto.opset_import):
         return None
     counts: Counter[str] = Counter()
     pending: list[tuple[onnx.GraphProto, frozenset[str]]] = [(proto.graph, frozenset({""}))]
     while pending:
         graph, outside = pending.pop()
-        operators = Counter(node.op_type for node in graph.node)
-        if not operators.keys().isdisjoint(_TELLING):
+        operators = count_operators(graph)
+        if not operators.keys().isdisjoint(_TELLING) or not has_no_primitive_maps(graph, operators):
             return None
-        if not operators.keys().isdisjoint(PRIMITIVES) and _may_read_constants(graph):
-            return None
-        names = _names(graph, outside)
+        names = names_of(graph, outside)
         if names is None:
             return None
         pending += [(body, names) for body in _bodies(graph)]
-        counts.update(operators if not any(node.domain for node in graph.node) else map(_full_name, graph.node))
+        counts.update(operators)
     return dict(sorted(counts.items()))
 
 
+def count_operators(graph: onnx.GraphProto) -> Counter[str]:
+    """Operator type → count; those of other domains go by "domain::name"."""
+    operators = Counter(node.op_type for node in graph.node)
+    return operators if not any(node.domain for node in graph.node) else Counter(map(_full_name, graph.node))
+
+
+def has_no_primitive_maps(graph: onnx.GraphProto, operators: Mapping[str, int]) -> bool:
+    """Whether it is easily seen that no Add, Div, Mul or Sub has a constant operand."""
+    return operators.keys().isdisjoint(PRIMITIVES) or not _may_read_constants(graph)
+
+
 def _full_name(node: onnx.NodeProto) -> str:
-    return f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    return f"{node.domain}::{node.op_type}" if node.domain not in DEFAULT_DOMAINS else node.op_type
 
 
 def _bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -56,7 +76,7 @@ def _bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from attribute.graphs
 
 
-def _names(graph: onnx.GraphProto, outside: frozenset[str]) -> frozenset[str] | None:
+def names_of(graph: onnx.GraphProto, outside: frozenset[str]) -> frozenset[str] | None:
     """All names that can be read in a graph; None where one is read that is not there, or is there twice."""
     stored = [*(tensor.name for tensor in graph.initializer), *(sparse.values.name for sparse in graph.sparse_initializer)]
     fed = [value.name for value in graph.input]

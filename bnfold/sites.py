@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from bnfold.affine import Affine, Float64
+from bnfold.affine import Affine, Float64, in_short
 from bnfold.context import Context
 from bnfold.edits import Map
 from bnfold.graph import describe
+from bnfold.operators import PRIMITIVES
 from bnfold.parameters import epsilon_of, form_of, parameters_of, read_usual
 from bnfold.verdict import Normalization, Note, Reason
 from bnfold.weights import Weight
-
-PRIMITIVES = {"Add", "Div", "Mul", "Neg", "Sub"}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -97,16 +95,10 @@ def batch_normalization_map(context: Context, node: gs.Node) -> Map | Reason:
     return parameters_of(context, node).map_
 
 
-@cache
-def _in_short(epsilon: float) -> float:
-    """0.001, not 0.0010000000474974513."""
-    return float(str(np.float32(epsilon)))
-
-
 def _batch_normalization_site(context: Context, node: gs.Node) -> Site:
     map_ = batch_normalization_map(context, node)
     channels = map_.channels if isinstance(map_, Map) else None
-    epsilon = _in_short(epsilon_of(context, node))
+    epsilon = in_short(epsilon_of(context, node))
     normalization = _describe(context, (node,), node.inputs[0] if node.inputs else None, channels, epsilon)
     remark = parameters_of(context, node).remark if isinstance(map_, Map) else ""
     notes = (Note("BNF017", remark, normalization.name, normalization.scope),) if remark else ()

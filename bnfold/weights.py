@@ -216,7 +216,7 @@ class Scaled:
 
     def keeps_its_range(self) -> bool:
         """Whether it is easily seen that no value overflows or becomes subnormal: by bounds, or from the values if few."""
-        source, limits = self.source, (smallest_normal(self.elem_type), _largest(self.elem_type))
+        source, limits = self.source, (smallest_normal(self.elem_type), largest_finite(self.elem_type))
         if not isinstance(source, Stored):
             return False
         if math.prod(source.shape) <= _BLOCK_ELEMENTS:
@@ -296,7 +296,8 @@ def smallest_normal(elem_type: int) -> float:
 
 
 @cache
-def _largest(elem_type: int) -> float:
+def largest_finite(elem_type: int) -> float:
+    """The largest finite value of a float type."""
     return float(ml_dtypes.finfo(FLOAT_TYPES[elem_type]).max)  # type: ignore[no-untyped-call]
 
 
@@ -323,6 +324,12 @@ def array_of(tensor: onnx.TensorProto) -> NDArray[Any]:
     if not raw or sys.byteorder == "big":
         return onnx.numpy_helper.to_array(tensor)
     return np.frombuffer(raw, dtype).reshape(tensor.dims)
+
+
+def stored_inside(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor of float type, which is not empty, has all its values in `raw_data`."""
+    raw = tensor.raw_data if tensor.data_location == onnx.TensorProto.DEFAULT else b""
+    return bool(raw) and len(raw) == math.prod(tensor.dims) * FLOAT_TYPES[tensor.data_type].itemsize
 
 
 def _array_from(raw: bytes, elem_type: int, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -449,7 +456,7 @@ def _rounding_of_computed(weight: Computed) -> Rounding:
     # Rounding to nearest never takes a normal value below the smallest one, so there is only overflow to look for. A value has
     # no source to compare with: infinite, it has overflowed float64 itself.
     values = weight.values()
-    if not values.size or np.maximum.reduce(np.abs(values), None) <= _largest(weight.elem_type):
+    if not values.size or np.maximum.reduce(np.abs(values), None) <= largest_finite(weight.elem_type):
         return Rounding(None, 0)
     before = np.nan_to_num(values, posinf=1.0) if weight.shape else values
     return Rounding(_overflow(values, before, weight.elem_type), 0)

@@ -591,8 +591,8 @@ def test_a_file_that_becomes_short_while_it_is_read_is_refused(inline, source, t
         os.truncate(source.with_name("weights.bin"), 1000)
         return result
 
-    original = pipeline.plan_folds
-    with mock.patch.object(pipeline, "plan_folds", shorten), pytest.raises(InputError, match=r"weights\.bin"):
+    original = pipeline.decide
+    with mock.patch.object(pipeline, "decide", shorten), pytest.raises(InputError, match=r"weights\.bin"):
         bnfold.optimize(source, source.with_name("out.onnx"))
     assert set(snapshot(source.parent)) == {"model.onnx", "weights.bin"}
 
@@ -1114,7 +1114,7 @@ def test_a_move_that_fails_leaves_what_was_there_usable(call, destination, exist
         assert len(calls) < call  # there was only one file to move
 
 
-@pytest.mark.parametrize("name", ["apply", "plan_folds"])
+@pytest.mark.parametrize("name", ["carry_out", "decide"])
 def test_a_bug_leaves_everything_as_it_was(name, existing, snapshot):
     before = snapshot(existing.parent)
     with mock.patch(f"bnfold.pipeline.{name}", side_effect=Struck), pytest.raises(Struck):

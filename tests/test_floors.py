@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bnfold"
 
 FLOORS = (
-    {"affine", "codes", "errors", "folded_names", "model_files", "verdict"},
+    {"affine", "choice", "codes", "collector", "errors", "folded_names", "model_files", "naming", "operators", "verdict"},
     {
         "constants",
         "context",
@@ -27,16 +27,18 @@ FLOORS = (
         "model",
         "parallel",
         "positions",
+        "protos",
         "provenance",
         "shapes",
         "splice",
         "stream",
+        "vectorized",
         "weights",
         "wire",
     },
     {"parameters", "sites"},
     {"ops"},
-    {"apply", "commit", "placement", "planner", "ranges", "route", "scan", "trace"},
+    {"apply", "commit", "decision", "placement", "plain", "planner", "ranges", "route", "scan", "trace"},
     {"runtime"},
     {"report"},
     {"pipeline", "population"},

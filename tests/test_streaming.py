@@ -293,18 +293,18 @@ def test_two_tensors_share_a_region_and_one_of_them_folds(network, loaded, tmp_p
 
 
 def test_external_data_that_becomes_short_between_plan_and_copy(network, tmp_path, monkeypatch):
-    from bnfold import pipeline
+    from bnfold import planner
 
     model = network()
     path = external(model, tmp_path / "in", {"factor": ("w.bin", 0), "first.weight": ("w.bin", 64)})
-    apply = pipeline.apply
+    apply = planner.apply
 
     def shorten(*arguments):
         pending = apply(*arguments)
         os.truncate(path.with_name("w.bin"), 2)
         return pending
 
-    monkeypatch.setattr(pipeline, "apply", shorten)
+    monkeypatch.setattr(planner, "apply", shorten)
     with pytest.raises(InputError, match=r"w\.bin"):
         bnfold.optimize(path, tmp_path / "out.onnx", verify=False, metadata=False)
     assert [entry.name for entry in tmp_path.iterdir()] == ["in"]

@@ -8,8 +8,8 @@ from typing import Literal
 import click
 
 from bnfold.cli import console
-from bnfold.cli.loading import loading
 from bnfold.cli.options import EXIT_CODES, report_option
+from bnfold.collector import paused
 
 _EXAMPLES = """\b
 Examples:
@@ -54,7 +54,7 @@ def command(
 
     Fails with exit code 1 when a foldable normalization or another error is left; warnings alone do not fail.
     """
-    with loading():
+    with paused():
         from bnfold.check import check
         from bnfold.report.lint import check_github, check_text
         from bnfold.report.renderings import check_renderings

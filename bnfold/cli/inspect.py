@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bnfold.cli import console
-from bnfold.cli.loading import loading
+from bnfold.collector import paused
 
 _EXAMPLES = """\b
 Examples:
@@ -22,7 +22,7 @@ Examples:
 @click.option("-v", "--verbose", is_flag=True, help="List every normalization with what stands around it.")
 def command(model: Path, freeze_initializers: bool, as_json: bool, verbose: bool) -> int:
     """Shows the normalizations of MODEL: what stands around each, and whether it folds."""
-    with loading():
+    with paused():
         from bnfold import pipeline
         from bnfold.report.text import inspect_text
 

@@ -9,8 +9,8 @@ import click
 
 from bnfold.cli import console
 from bnfold.cli.data import data_options
-from bnfold.cli.loading import loading
 from bnfold.cli.options import EXIT_CODES, input_options, provider_options, report_option
+from bnfold.collector import paused
 from bnfold.errors import EnvironmentUnfit, GateFailed, InputError
 
 _EXAMPLES = """\b
@@ -72,7 +72,7 @@ def command(
     if model.is_dir():
         return _folder(model, output, in_place, jobs, reports, as_json, quiet, verify=not no_verify, **options)
     destination = _destination(model, output, in_place)
-    with loading():
+    with paused():
         from bnfold import pipeline
         from bnfold.report.text import optimize_text
 
