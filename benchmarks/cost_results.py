@@ -1,4 +1,4 @@
-"""The sections of whole processes: tool cost and scaling."""
+"""The sections of whole processes: tool cost, verification and scaling."""
 
 from __future__ import annotations
 
@@ -57,6 +57,43 @@ def tool_cost_targets(document: dict[str, Any]) -> Iterator[Target]:
     if len(peaks) > 1:
         growth = peaks[1] / peaks[0]
         yield Target("memory, three times the file", f"{GROWTH_TARGET} ×", f"{growth:.2f} ×", growth <= GROWTH_TARGET)
+
+
+# -- verification ---------------------------------------------------------------------------------------------------------
+
+
+def verification(document: dict[str, Any]) -> Iterator[str]:
+    """What `bnfold optimize` takes with each budget, and which part of it is verification."""
+    yield f"Whole processes of `bnfold optimize` on {document['network']} ({document['bytes'] / 1e6:.0f} MB). How long the"
+    yield "verification took is what its report says. Once the budget is spent nothing optional is begun; one input is evaluated"
+    yield "in float64 in any case. *Noise:* the range of all runs stands in the last column."
+    yield ""
+    yield from grid(["budget", "time", "verification", "its share", "peak memory", "range"])
+    notes: list[str] = []
+    for found in document["rows"]:
+        budget = "`--no-verify`" if found["budget_s"] is None else f"{found['budget_s']} s"
+        if "failure" in found:
+            yield row([budget, failed(found["failure"], notes), "", "", "", ""])
+            continue
+        times = f"{found['wall_s']:.2f} s", f"{found['verification_s']:.2f} s", f"{found['verification_s'] / found['wall_s']:.0%}"
+        strayed = f"{found['low_s']:.2f} to {found['high_s']:.2f} s of {found['runs']}"
+        yield row([budget, *times, f"{found['peak_mb']:,.0f} MB", strayed])
+    yield from footnotes(notes)
+
+
+def verification_targets(document: dict[str, Any]) -> Iterator[Target]:
+    """That a budget is kept, but for what is done in any case."""
+    least = next((found.get("verification_s") for found in document["rows"] if found["budget_s"] == 0), None)
+    for found in document["rows"]:
+        if not found["budget_s"]:
+            continue
+        work, allowed = f"{document['network']}, a budget of {found['budget_s']} s", "the budget, and what one of 0 s takes"
+        if least is None or "failure" in found:
+            yield Target(work, allowed, found.get("failure", "a budget of 0 s failed"), False)
+            continue
+        limit = found["budget_s"] + least
+        told = f"{found['verification_s']:.1f} s of {limit:.1f} s"
+        yield Target(work, allowed, told, found["verification_s"] <= limit)
 
 
 # -- scaling --------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import recorded
-from benchmarks.cost_results import scaling, scaling_targets, tool_cost, tool_cost_targets
+from benchmarks.cost_results import (
+    scaling,
+    scaling_targets,
+    tool_cost,
+    tool_cost_targets,
+    verification,
+    verification_targets,
+)
 from benchmarks.inference_results import creation, creation_targets, inference, inference_targets
 from benchmarks.markdown import Target, grid, row
 from benchmarks.numerical_results import numerical
@@ -56,6 +63,7 @@ SECTIONS = (
         {"tool_cost": "Time and peak memory of folding large files, by tool, on logarithmic scales."},
         tool_cost_targets,
     ),
+    Section("Verification", "verification.json", "verification", verification, {}, verification_targets),
     Section(
         "Scaling",
         "scaling.json",
@@ -117,9 +125,9 @@ def origin(document: dict[str, Any]) -> str:
     dates = sorted({cell.get("date", document["date"]) for cell in document.get("cells", [])} or {document["date"]})
     versions = [f"{name} {version}" for name, version in document["versions"].items()]
     known = [" to ".join(dict.fromkeys((dates[0], dates[-1]))), document["machine"], f"Python {document['python']}", *versions]
-    peers = ", ".join(f"{name} {version}" for name, version in document["peers"].items())
+    peers = ", ".join(f"{name} {version}" for name, version in document.get("peers", {}).items())
     size = "; small models or fewer of them (`--quick`), so the targets say little" if document["quick"] else ""
-    return f"{', '.join(known)}; the peers: {peers}{size}"
+    return f"{', '.join(known)}{f'; the peers: {peers}' if peers else ''}{size}"
 
 
 def descriptions(home: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = {
     "tool-cost": "benchmarks.tool_cost",
     "scaling": "benchmarks.scaling",
+    "verification": "benchmarks.verification",
     "numerical": "benchmarks.numerical",
     "inference": "benchmarks.inference",
 }

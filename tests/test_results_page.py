@@ -77,9 +77,18 @@ def errors() -> dict:
     return {**HEAD, "rows": [{"network": "n", "export": "clean", "rows": rows}]}
 
 
+def checked(least_s: float, longest_s: float) -> dict:
+    """Without verification, with a budget of 0 s and with one of 3 s."""
+    known = {"peak_mb": 400, "low_s": 1, "high_s": 9, "runs": 3}
+    spent = ((None, 0.0), (0, least_s), (3, longest_s))
+    rows = [{"budget_s": budget, "wall_s": 1 + seconds, "verification_s": seconds, **known} for budget, seconds in spent]
+    return {**HEAD, "network": "resnet50", "bytes": 10**8, "rows": rows}
+
+
 DOCUMENTS = {
     "tool_cost.json": cost(found(1.5)),
     "scaling.json": growth(found(1.1), found(9)),
+    "verification.json": checked(2, 4),
     "inference.json": sessions(cell(ran(0.7, "faster"), ran(0.7))),
     "numerical.json": errors(),
 }
@@ -144,6 +153,14 @@ def test_linear_is_what_is_left_without_starting(small_s, large_s, words):
 )
 def test_a_failure_of_bnfold_is_a_target_that_is_not_met(targets):
     assert "| died | **no**" in table(targets)
+
+
+@pytest.mark.parametrize(("longest_s", "words"), [(4.5, "4.5 s of 5.0 s | yes"), (5.5, "5.5 s of 5.0 s | **no**")])
+def test_verification_says_whether_its_budget_is_kept(longest_s, words):
+    document = checked(2, longest_s)
+    assert words in table(results.verification_targets(document))
+    text = "\n".join(results.verification(document))
+    assert "| `--no-verify` | 1.00 s | 0.00 s | 0% | 400 MB | 1.00 to 9.00 s of 3 |" in text
 
 
 @pytest.mark.parametrize(
