@@ -36,7 +36,7 @@ def tool_cost(document: dict[str, Any]) -> Iterator[str]:
                 yield row([bold(tool), failed(found["failure"], notes), "", "", f"{found['peak_mb']:,.0f} MB", ""])
                 continue
             times = f"{found['wall_s'] / cp['wall_s']:.1f}"
-            peak, spread = f"{found['peak_mb']:,.0f} MB", f"{found['spread']:.0%} of {found['runs']}"
+            peak, spread = f"{found['peak_mb']:,.0f} MB", _strayed(found)
             yield row([bold(tool), f"{found['wall_s']:.2f} s", times, f"{found['cpu_s']:.2f} s", peak, spread])
     yield from footnotes(notes)
 
@@ -114,7 +114,7 @@ def scaling(document: dict[str, Any]) -> Iterator[str]:
     yield from grid(["process", "time", "processor time", "spread of the time"])
     for name, found in document["starting"].items():
         times = (f"{1000 * found['wall_s']:.0f} ms", f"{1000 * found['cpu_s']:.0f} ms")
-        yield row([f"`{name}`", *times, f"{found['spread']:.0%} of {found['runs']}"])
+        yield row([f"`{name}`", *times, _strayed(found)])
 
 
 def scaling_targets(document: dict[str, Any]) -> Iterator[Target]:
@@ -157,6 +157,10 @@ def _cpu(found: dict[str, Any] | None, notes: list[str]) -> str:
     if found is None:
         return ""
     return failed(found["failure"], notes) if "failure" in found else f"{found['cpu_s']:.2f} s"
+
+
+def _strayed(found: dict[str, Any]) -> str:
+    return f"{found['spread']:.0%} of {found['runs']}" if found["runs"] > 1 else "1 run"
 
 
 def _noise(cases: Iterable[dict[str, Any]], seconds: str, spread: str) -> Iterator[str]:

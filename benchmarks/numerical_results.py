@@ -13,8 +13,8 @@ def numerical(document: dict[str, Any]) -> Iterator[str]:
     yield "Outputs: the largest error against the float64 truth of the unfolded file, relative to the largest true value, with"
     yield "onnxruntime's optimizations disabled. Weights: the largest distance from the exact fold, in units in the last place"
     yield "(half a unit is the best there is). The exact fold is that of a Conv and the BatchNormalization behind it: a tool that"
-    yield "leaves it, or leaves its arithmetic to the runtime, has no folded weights, and so has a network without such pairs. These"
-    yield "figures have no noise: the inputs are the same each time, and so are the results."
+    yield "leaves it, or leaves its arithmetic to the runtime, has no folded weights, and so has a network without such pairs."
+    yield "These figures have no noise: the inputs are the same each time, and so are the results."
     yield ""
     tools = list(dict.fromkeys(tool for case in document["rows"] for tool in case["rows"]))
     notes: list[str] = []

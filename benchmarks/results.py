@@ -110,7 +110,7 @@ def page(home: Path) -> str:
         *grid(["", "target", "allowed", "measured", "met"]),
     ]
     for section, document in sections:
-        link = f"[{section.title}](#{section.title.lower().replace(' ', '-')})"
+        link = f"[{section.title}](#{section.title.lower().replace(' ', '-')})" + (", quick" if document["quick"] else "")
         lines += [row([link, *target.cells]) for target in section.targets(document)]
     for section, document in sections:
         lines += ["", f"## {section.title}", "", f"`python benchmarks/run.py --only {section.command}`: {origin(document)}."]
