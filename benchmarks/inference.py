@@ -26,7 +26,7 @@ import torch
 from benchmarks import cells, recorded
 from benchmarks.cells import Cell
 from benchmarks.contestants import EXPORTS, Contestant, contestants
-from benchmarks.machine import facts
+from benchmarks.machine import PEERS_PYTHON, facts
 from bnfold.runtime.bench_measure import PAUSE_S, TURN_S, Runner, time_block
 from bnfold.runtime.bench_statistics import FEWEST_BLOCKS, compare, median_interval
 from models.networks import NETWORKS
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--network", action="append", choices=list(NETWORKS), help="measure only this one (repeatable)")
     parser.add_argument("--export", action="append", choices=EXPORTS, help="measure only this export (repeatable)")
     parser.add_argument("--fresh", action="store_true", help="measure again what is there")
-    parser.add_argument("--python", type=Path, default=ROOT / "benchmarks" / ".venv" / "bin" / "python", help="of the peers")
+    parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="interpreter of the peers")
     parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / ".work", help="folder for the models")
     told = parser.parse_args()
     torch.set_num_threads(1)  # so that networks come out the same whatever this process may use

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "torch")
+PEERS_PYTHON = Path(__file__).with_name(".venv") / "bin" / "python"
 PEERS = ("onnxruntime", "onnxsim", "onnxslim", "onnxoptimizer", "onnxscript")
 
 

@@ -23,7 +23,7 @@ from torch.fx.experimental.optimization import fuse
 from benchmarks import recorded
 from benchmarks.cells import FIRST
 from benchmarks.contestants import IDEAL, Contestant, contestants
-from benchmarks.machine import facts
+from benchmarks.machine import PEERS_PYTHON, facts
 from bnfold.runtime.reference import Reference, uncovered
 from models.networks import NETWORKS
 
@@ -131,10 +131,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two networks")
     parser.add_argument("--network", action="append", choices=list(NETWORKS), help="measure only this one (repeatable)")
     parser.add_argument("--small", action="store_true", help="the networks at the size for tests")
-    parser.add_argument("--python", type=Path, default=ROOT / "benchmarks" / ".venv" / "bin" / "python", help="of the peers")
+    parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="interpreter of the peers")
     parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / ".work", help="folder for the models")
     told = parser.parse_args()
     torch.set_num_threads(1)  # so that networks come out the same whatever this process may use
+    known = facts(told.python)
     rows = []
     for network in told.network or (FIRST if told.quick else NETWORKS):
         for export in EXPORTS:
@@ -146,7 +147,7 @@ def main() -> None:
             }
             print(network, export, shown, flush=True)
     part = told.quick or told.small or told.network is not None
-    recorded.save("numerical.json", {**facts(told.python), "quick": part, "ideal": IDEAL, "rows": rows})
+    recorded.save("numerical.json", {**known, "quick": part, "ideal": IDEAL, "rows": rows})
 
 
 if __name__ == "__main__":

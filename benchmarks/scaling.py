@@ -8,12 +8,11 @@ Every measurement is a whole process, in interleaved rounds. Outcomes go to scal
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks import recorded
-from benchmarks.machine import PEERS, facts
+from benchmarks.machine import PEERS, PEERS_PYTHON, facts
 from benchmarks.processes import CONTROL, ROOT, Job, bnfold, make, measure, python, workplace
 
 _TIMEOUT_S = 120
@@ -66,11 +65,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the nodes, fewer rounds")
-    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="interpreter of the peers' environment")
+    parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="interpreter of the peers")
     told = parser.parse_args()
+    known = facts(told.python)
     with workplace() as folder:
         measured = {"starting": starting(folder, told.quick), "graphs": graphs(folder, told.python, told.quick)}
-    recorded.save("scaling.json", {**facts(told.python), "quick": told.quick, **measured})
+    recorded.save("scaling.json", {**known, "quick": told.quick, **measured})
 
 
 if __name__ == "__main__":

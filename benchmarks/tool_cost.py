@@ -9,13 +9,12 @@ Outcomes go to tool_cost.json.
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import recorded
-from benchmarks.machine import PEERS, facts
+from benchmarks.machine import PEERS, PEERS_PYTHON, facts
 from benchmarks.processes import CONTROL, ROOT, Job, bnfold, make, measure, workplace
 
 LAYER_BYTES = 37_765_120
@@ -71,11 +70,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="files of a seventh of the size, fewer rounds")
-    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="interpreter of the peers' environment")
+    parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="interpreter of the peers")
     told = parser.parse_args()
+    known = facts(told.python)
     with workplace() as folder:
         cases = [outcome(case, folder, told.python, told.quick) for case in CASES]
-    recorded.save("tool_cost.json", {**facts(told.python), "quick": told.quick, "cases": cases})
+    recorded.save("tool_cost.json", {**known, "quick": told.quick, "cases": cases})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import recorded
-from benchmarks.machine import facts
+from benchmarks.machine import PEERS_PYTHON, facts
 from benchmarks.processes import ROOT, Job, Sample, bnfold, python, run, workplace
 
 NETWORK = "resnet50"
@@ -64,7 +64,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the network at the size for tests, once")
-    parser.add_argument("--python", type=Path, default=ROOT / "benchmarks" / ".venv" / "bin" / "python", help="of the peers")
+    parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="interpreter of the peers")
     parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / ".work", help="folder for the models")
     told = parser.parse_args()
     source = exported(told.work, told.python.absolute(), told.quick)
