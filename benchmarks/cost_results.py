@@ -173,5 +173,6 @@ def _noise(cases: Iterable[dict[str, Any]], seconds: str, spread: str) -> Iterat
             controls.append(abs(pair[1] / pair[0] - 1))
     middle, most = statistics.median(spreads), max(spreads)
     yield ""
-    yield f"*Noise:* the interquartile range is {middle:.1%} of the median in the middle, and {most:.1%} at most. bnfold,"
-    yield f"measured twice in the same rounds (*{CONTROL}*), differs from itself by {max(controls):.1%} at most."
+    yield f"*Noise:* the interquartile range is {middle:.1%} of the median in the middle, and {most:.1%} at most."
+    if controls:
+        yield f"bnfold, measured twice in the same rounds (*{CONTROL}*), differs from itself by {max(controls):.1%} at most."

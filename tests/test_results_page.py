@@ -120,6 +120,14 @@ def test_a_failure_is_short_in_the_table_and_whole_below_it():
     assert "\n1. `RuntimeError: too | large`" in text
 
 
+@pytest.mark.parametrize(
+    "section",
+    [results.tool_cost(cost({"failure": "died", "peak_mb": 1})), results.scaling(growth({"failure": "died"}))],
+)
+def test_a_section_is_written_although_bnfold_failed(section):
+    assert "| died |" in "\n".join(section)
+
+
 def test_noise_is_said_of_whole_processes():
     text = " ".join(results.tool_cost(cost(found(1.5))))
     assert "interquartile range is 5.0% of the median in the middle, and 5.0% at most" in text
