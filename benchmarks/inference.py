@@ -1,108 +1,130 @@
 """How fast the folded models run in onnxruntime: original, bnfold, its peers, and an ideal folded by hand in PyTorch.
 
-    python -m benchmarks.inference [--quick] [--network NAME]... [--python PEERS/bin/python]
+    python -m benchmarks.inference [--quick] [--minutes N] [--network NAME]... [--python PEERS/bin/python]
 
 All contestants of a cell run interleaved in one process, in blocks with fresh sessions, with a second session of the original
-as control; `bnfold.runtime.bench_statistics` says what may be claimed. A cell that is in inference.json already is not measured
-again unless --fresh is given.
+as control; `bnfold.runtime.bench_statistics` says what may be claimed. The order is that of `benchmarks.cells.planned`. A cell
+that is in inference.json already is not measured again unless --fresh is given, so the whole can be measured in parts.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
+import datetime
 import statistics
+import sys
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Container
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+import torch
 
+from benchmarks import cells, recorded
+from benchmarks.cells import Cell
 from benchmarks.contestants import EXPORTS, Contestant, contestants
-from benchmarks.machine import facts
-from bnfold.runtime.bench_measure import time_block
+from benchmarks.machine import PEERS_PYTHON, facts
+from bnfold.runtime.bench_measure import PAUSE_S, TURN_S, Runner, time_block
 from bnfold.runtime.bench_statistics import FEWEST_BLOCKS, compare, median_interval
 from models.networks import NETWORKS
 
 ROOT = Path(__file__).parents[1]
-OUTCOMES = Path(__file__).with_name("inference.json")
-QUICK = ("resnet18", "mobilenet-v2")
-LEVELS = {"default": ort.GraphOptimizationLevel.ORT_ENABLE_ALL, "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL}
-_BLOCK_S = 0.15  # for each contestant
-
-
-class Cell(NamedTuple):
-    """One measurement."""
-
-    network: str
-    export: str
-    level: str
-    threads: int
-    batch: int
-
-
-def cells(networks: list[str], exports: list[str], grid: bool) -> Iterator[Cell]:
-    """What to measure: every combination with `grid`, else one thread and batch 1."""
-    runs = list(itertools.product((1, 2), (1, 8))) if grid else [(1, 1)]
-    for network, export, level, (threads, batch) in itertools.product(networks, exports, LEVELS, runs):
-        yield Cell(network, export, level, threads, batch)
+NAME = "inference.json"
+LEVELS = dict(
+    zip(cells.LEVELS, (ort.GraphOptimizationLevel.ORT_ENABLE_ALL, ort.GraphOptimizationLevel.ORT_DISABLE_ALL), strict=True)
+)
+_CONTROL = "original, again"
+_RUNS = 3
+_LONGEST_BLOCK_S = 8.0
+"""For all contestants together, warm-up aside. Where three runs of each take longer there are fewer, down to one; how far that
+can be trusted is what the control shows."""
 
 
 def measure(cell: Cell, files: list[Contestant], blocks: int = FEWEST_BLOCKS) -> dict[str, Any]:
     """Latency and session creation of every contestant, against the original."""
-    entries = [files[0], *files]  # the original twice: the control
-    shape = (cell.batch, *NETWORKS[cell.network].shape)
-    values = np.random.default_rng(0).standard_normal(shape).astype(np.float16 if cell.export == "float16" else np.float32)
-    latency: dict[int, list[float]] = {position: [] for position in range(len(entries))}
-    creation: dict[int, list[float]] = {position: [] for position in range(len(entries))}
+    started = time.monotonic()
     failures = {each.tool: each.failure for each in files if each.path is None}
+    paths = {_CONTROL: files[0].path, **{each.tool: each.path for each in files}}
+    values = _values(cell)
+    latency: dict[str, list[float]] = defaultdict(list)
+    creation: dict[str, list[float]] = defaultdict(list)
+    first_s: dict[str, float] = {}
+    fewest = sys.maxsize
     for block in range(blocks):
-        runners, positions = [], []
-        for position, each in enumerate(entries):
-            if each.path is None or each.tool in failures:
+        runners: dict[str, Runner] = {}
+        for tool, path in paths.items():
+            if tool in failures:
                 continue
-            before = time.process_time()
             try:
-                session = _session(each.path, cell)
+                before = time.process_time()
+                session = _session(path, cell)
                 seconds = time.process_time() - before
-                session.run(None, {NETWORKS[cell.network].input: values})
+                runners[tool] = _runner(session, NETWORKS[cell.network].input, values)
+                if block == 0:
+                    first_s[tool] = _seconds(runners[tool])
             except Exception as error:  # onnxruntime's exceptions have no common base of their own
-                failures[each.tool] = f"does not run: {str(error).splitlines()[0][:150]}"
+                failures[tool] = f"does not run: {str(error).splitlines()[0][:150]}"
+                runners.pop(tool, None)
                 continue
-            creation[position].append(seconds)
-            runners.append(_runner(session, NETWORKS[cell.network].input, values))
-            positions.append(position)
-        for position, found in zip(
-            positions, time_block(runners, _BLOCK_S * len(runners), time.perf_counter, block), strict=True
-        ):
-            latency[position].append(found.median_s)
-    original, control = latency[1], latency[0]
-    rows = {}
-    for position, each in enumerate(entries):
-        if position == 0:
-            continue
-        if each.tool in failures:
-            rows[each.tool] = {"failure": failures[each.tool]}
-            continue
-        assert each.path is not None
-        told = compare(original, control, latency[position])
-        rows[each.tool] = {
-            "latency_ms": 1e3 * statistics.median(latency[position]),
-            "ratio": 1 + told.change.median,
-            "low": 1 + told.change.low,
-            "high": 1 + told.change.high,
-            "claim": told.claim,
-            "creation_ratio": statistics.median(b / a for a, b in zip(creation[1], creation[position], strict=True)),
-            "creation_cpu_ms": 1e3 * median_interval(creation[position]).median,
-            "bytes": each.path.stat().st_size,
-        }
-    return {**cell._asdict(), "noise": compare(original, control, control).noise, "rows": rows}
+            creation[tool].append(seconds)
+        if "original" not in runners:
+            return {**cell._asdict(), **_when(started), "failure": failures["original"], "rows": {}}
+        budget_s = _block_s([first_s[tool] for tool in runners])
+        samples = time_block(list(runners.values()), budget_s, time.perf_counter, lambda: time.sleep(PAUSE_S), block)
+        for tool, found in zip(runners, samples, strict=True):
+            latency[tool].append(found.median_s)
+            fewest = min(fewest, found.runs)
+    rows: dict[str, Any] = {}
+    for tool, path in paths.items():
+        if tool in failures:
+            rows[tool] = {"failure": failures[tool]}
+        elif tool != _CONTROL:
+            told = compare(latency["original"], latency[_CONTROL], latency[tool])
+            rows[tool] = {
+                "latency_ms": 1e3 * statistics.median(latency[tool]),
+                "ratio": 1 + told.change.median,
+                "low": 1 + told.change.low,
+                "high": 1 + told.change.high,
+                "claim": told.claim,
+                "creation_ratio": _ratio(creation[tool], creation["original"]),
+                "creation_cpu_ms": 1e3 * median_interval(creation[tool]).median,
+                "bytes": path.stat().st_size,
+            }
+    return {
+        **cell._asdict(),
+        **_when(started),
+        "blocks": blocks,
+        "runs": fewest,
+        "noise": compare(latency["original"], latency[_CONTROL], latency[_CONTROL]).noise,
+        "creation_noise": abs(_ratio(creation[_CONTROL], creation["original"]) - 1),
+        "rows": rows,
+    }
 
 
-def _session(path: Path, cell: Cell) -> ort.InferenceSession:
+def _block_s(first_s: list[float]) -> float:
+    """How long a block is: one turn of each, or as many as runs are wanted where a turn has room for fewer; at most the limit."""
+    turns = 1 if max(first_s) < TURN_S / (_RUNS + 1) else _RUNS
+    return min(turns * sum(TURN_S + each for each in first_s), _LONGEST_BLOCK_S)
+
+
+def _ratio(ours: list[float], original: list[float]) -> float:
+    return statistics.median(b / a for a, b in zip(original, ours, strict=True))
+
+
+def _when(started: float) -> dict[str, Any]:
+    return {"date": datetime.date.today().isoformat(), "seconds": round(time.monotonic() - started, 1)}
+
+
+def _values(cell: Cell) -> np.ndarray:
+    shape = (cell.batch, *NETWORKS[cell.network].shape)
+    values = np.random.default_rng(0).standard_normal(shape)
+    return values.astype(np.float16 if cell.export == "float16" else np.float32)
+
+
+def _session(path: Path | None, cell: Cell) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = cell.threads
     options.inter_op_num_threads = 1
@@ -111,33 +133,57 @@ def _session(path: Path, cell: Cell) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _runner(session: ort.InferenceSession, name: str, values: np.ndarray) -> Any:
+def _runner(session: ort.InferenceSession, name: str, values: np.ndarray) -> Runner:
     return lambda: session.run(None, {name: values})
+
+
+def _seconds(run: Runner) -> float:
+    before = time.perf_counter()
+    run()
+    return time.perf_counter() - before
+
+
+def _known(known: dict[str, Any], quick: bool, again: Container[Cell]) -> dict[Cell, dict[str, Any]]:
+    """What is there already, but for the cells in `again`; of the same machine and versions, as one table must be."""
+    path = recorded.folder(quick) / NAME
+    document = recorded.load(path) if path.exists() else {"cells": []}
+    kept = {cells.of(each): each for each in document["cells"] if cells.of(each) not in again}
+    differing = [key for key in known if key != "date" and document.get(key) != known[key]]
+    if kept and differing:
+        sys.exit(f"{path} comes from another {', '.join(differing)}: use --fresh to measure all of it again.")
+    return kept
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two networks, clean and raw, one thread, batch 1")
+    parser.add_argument("--minutes", type=float, help="begin no other cell after this time")
     parser.add_argument("--network", action="append", choices=list(NETWORKS), help="measure only this one (repeatable)")
     parser.add_argument("--export", action="append", choices=EXPORTS, help="measure only this export (repeatable)")
-    parser.add_argument("--grid", action="store_true", help="1 and 2 threads, batch 1 and 8")
     parser.add_argument("--fresh", action="store_true", help="measure again what is there")
-    parser.add_argument("--python", type=Path, default=ROOT / "benchmarks" / ".venv" / "bin" / "python", help="of the peers")
+    parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="interpreter of the peers")
     parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / ".work", help="folder for the models")
     told = parser.parse_args()
-    networks = told.network or list(QUICK if told.quick else NETWORKS)
-    exports = told.export or list(EXPORTS[:2] if told.quick else EXPORTS)
-    known = json.loads(OUTCOMES.read_text("utf-8"))["cells"] if OUTCOMES.exists() and not told.fresh else []
-    done = {Cell(*(each[key] for key in Cell._fields)): each for each in known}
-    for cell in cells(networks, exports, told.grid):
-        if cell in done:
-            continue
-        files = contestants(cell.network, cell.export, told.work, told.python.absolute())
-        done[cell] = measure(cell, files)
-        shown = {tool: f"{row['ratio']:.3f}" if "ratio" in row else "–" for tool, row in done[cell]["rows"].items()}
-        print(*cell, f"noise {done[cell]['noise']:.3f}", shown, flush=True)
-        OUTCOMES.write_text(json.dumps({**facts(), "quick": told.quick, "cells": list(done.values())}, indent=1) + "\n", "utf-8")
+    torch.set_num_threads(1)  # so that networks come out the same whatever this process may use
+    peers = told.python.absolute()
+    known = facts(peers)
+    plan: dict[str, Any] = {"networks": list(NETWORKS), "exports": list(EXPORTS), "runs": [list(each) for each in cells.RUNS]}
+    if told.quick:
+        plan = {"networks": list(cells.FIRST), "exports": list(EXPORTS[:2]), "runs": [list(cells.RUNS[0])]}
+    chosen = [
+        cell
+        for cell in cells.planned(**plan)
+        if cell.network in (told.network or plan["networks"]) and cell.export in (told.export or plan["exports"])
+    ]
+    done = _known(known, told.quick, chosen if told.fresh else ())
+    for cell in cells.within((each for each in chosen if each not in done), told.minutes):
+        files = contestants(cell.network, cell.export, told.work, peers)
+        done[cell] = found = measure(cell, files)
+        shown = {tool: f"{row['ratio']:.3f}" if "ratio" in row else "–" for tool, row in found["rows"].items()}
+        print(*cell, f"{found['seconds']:.0f} s, noise {found.get('noise', 0):.3f}", shown, flush=True)
+        recorded.save(NAME, {**known, "quick": told.quick, "planned": plan, "cells": list(done.values())})
+    print(f"{sum(cell in done for cell in chosen)} of {len(chosen)} cells are measured", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ evaluated in float64; every file is run by onnxruntime with its optimizations di
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ import torch
 from onnx import numpy_helper
 from torch.fx.experimental.optimization import fuse
 
+from benchmarks import recorded
+from benchmarks.cells import FIRST
 from benchmarks.contestants import IDEAL, Contestant, contestants
-from benchmarks.machine import facts
+from benchmarks.machine import PEERS_PYTHON, facts
 from bnfold.runtime.reference import Reference, uncovered
 from models.networks import NETWORKS
 
 ROOT = Path(__file__).parents[1]
-OUTCOMES = Path(__file__).with_name("numerical.json")
-QUICK = ("resnet18", "mobilenet-v2")
 EXPORTS = ("clean", "float16")
 _FEEDS = 3
 
@@ -45,7 +45,11 @@ def measure(network: str, export: str, files: list[Contestant], small: bool) -> 
     feeds = [rng.standard_normal(shape).astype(np.float16 if export == "float16" else np.float32) for _ in range(_FEEDS)]
     reference = Reference(proto)
     truth = [reference.run({known.input: feed}).outputs[known.output] for feed in feeds]
-    exact = _exact_weights(network, small, export == "float16")
+    module = known.build(small=small)
+    if export == "float16":
+        module = module.half()
+    _check_origin(module, proto, original)
+    exact = _exact_weights(module)
     rows = {}
     for each in files:
         try:
@@ -80,11 +84,16 @@ def _row(
     }
 
 
-def _exact_weights(network: str, small: bool, half: bool) -> list[np.ndarray]:
-    """The weights and biases of the folded convolutions, in float64, of the network as it was exported."""
-    module = NETWORKS[network].build(small=small)
-    if half:
-        module = module.half()
+def _check_origin(module: torch.nn.Module, proto: onnx.ModelProto, path: Path) -> None:
+    """Stops at a file of another build: statistics are measured when a network is built, so all its errors would be wrong."""
+    stored = {numpy_helper.to_array(tensor).tobytes() for tensor in proto.graph.initializer}
+    parts = [part for part in module.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
+    if any(part.running_var is not None and part.running_var.numpy().tobytes() not in stored for part in parts):
+        sys.exit(f"{path} was made from another build of the network: remove {path.parent}, or use run.py --fresh.")
+
+
+def _exact_weights(module: torch.nn.Module) -> list[np.ndarray]:
+    """The weights of the folded convolutions, in float64, of the network as it was exported."""
     try:
         folded = fuse(module.double())
     except Exception:  # whatever torch.fx cannot trace
@@ -122,11 +131,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two networks")
     parser.add_argument("--network", action="append", choices=list(NETWORKS), help="measure only this one (repeatable)")
     parser.add_argument("--small", action="store_true", help="the networks at the size for tests")
-    parser.add_argument("--python", type=Path, default=ROOT / "benchmarks" / ".venv" / "bin" / "python", help="of the peers")
+    parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="interpreter of the peers")
     parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / ".work", help="folder for the models")
     told = parser.parse_args()
+    torch.set_num_threads(1)  # so that networks come out the same whatever this process may use
+    known = facts(told.python)
     rows = []
-    for network in told.network or (QUICK if told.quick else NETWORKS):
+    for network in told.network or (FIRST if told.quick else NETWORKS):
         for export in EXPORTS:
             files = contestants(network, export, told.work, told.python.absolute(), told.small)
             rows.append(measure(network, export, files, told.small))
@@ -135,9 +146,8 @@ def main() -> None:
                 for tool, row in rows[-1]["rows"].items()
             }
             print(network, export, shown, flush=True)
-            OUTCOMES.write_text(
-                json.dumps({**facts(), "quick": told.quick or told.small, "ideal": IDEAL, "rows": rows}, indent=1) + "\n", "utf-8"
-            )
+    part = told.quick or told.small or told.network is not None
+    recorded.save("numerical.json", {**known, "quick": part, "ideal": IDEAL, "rows": rows})
 
 
 if __name__ == "__main__":

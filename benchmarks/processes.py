@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+CONTROL = "bnfold, again"
+"""The same job as "bnfold" once more, in the same rounds: how far the two lie apart is noise."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ def measure(jobs: Mapping[str, Job], rounds: int, timeout_s: float = 180) -> dic
     """Medians over interleaved rounds, each in another order, after one that does not count; what fails is not run again.
 
     Returns:
-        name → `wall_s`, `cpu_s`, `peak_mb`, `runs` and `spread`, the interquartile range of the wall time over its median; or
-        `failure`.
+        name → `wall_s`, `cpu_s`, `peak_mb`, `runs`, and `spread` and `cpu_spread`, the interquartile ranges of both times over
+        their medians; or `failure`.
     """
     samples: dict[str, list[Sample]] = {name: [] for name in jobs}
     for turn in range(rounds + 1):
@@ -89,15 +91,21 @@ def _summary(samples: list[Sample]) -> dict[str, Any]:
     if failed is not None:
         return {"failure": failed.failure, "peak_mb": failed.peak_bytes / 1e6}
     counted = samples[1:] or samples
-    walls = sorted(each.wall_s for each in counted)
-    median = statistics.median(walls)
+    walls, cpus = [each.wall_s for each in counted], [each.cpu_s for each in counted]
     return {
-        "wall_s": median,
-        "cpu_s": statistics.median(each.cpu_s for each in counted),
+        "wall_s": statistics.median(walls),
+        "cpu_s": statistics.median(cpus),
         "peak_mb": max(each.peak_bytes for each in counted) / 1e6,
         "runs": len(counted),
-        "spread": (walls[(3 * len(walls)) // 4] - walls[len(walls) // 4]) / median,
+        "spread": _spread(walls),
+        "cpu_spread": _spread(cpus),
     }
+
+
+def _spread(seconds: list[float]) -> float:
+    """The interquartile range over the median."""
+    ordered = sorted(seconds)
+    return (ordered[(3 * len(ordered)) // 4] - ordered[len(ordered) // 4]) / statistics.median(ordered)
 
 
 def _environment() -> dict[str, str]:

@@ -2,22 +2,19 @@
 
     python -m benchmarks.scaling [--quick] [--python PEERS/bin/python]
 
-Every measurement is a whole process, in interleaved rounds. Outcomes go to benchmarks/scaling.json.
+Every measurement is a whole process, in interleaved rounds. Outcomes go to scaling.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import facts
-from benchmarks.processes import ROOT, Job, bnfold, make, measure, python, workplace
+from benchmarks import recorded
+from benchmarks.machine import PEERS, PEERS_PYTHON, facts
+from benchmarks.processes import CONTROL, ROOT, Job, bnfold, make, measure, python, workplace
 
-OUTCOMES = Path(__file__).with_name("scaling.json")
-PEERS = ("onnxruntime", "onnxsim", "onnxslim", "onnxoptimizer", "onnxscript")
 _TIMEOUT_S = 120
 
 
@@ -37,6 +34,7 @@ def graphs(folder: Path, peers: Path, quick: bool) -> list[dict[str, Any]]:
                 python("-c", f"import onnx; onnx.save(onnx.load({str(source)!r}), {str(target)!r})"), (target,)
             ),
             "bnfold": bnfold(source, target),
+            CONTROL: bnfold(source, target),
         }
         for tool in PEERS if maker == "chain" else ():
             jobs[tool] = Job((str(peers), str(ROOT / "benchmarks" / "peer.py"), tool, str(source), str(target)), (target,), 1)
@@ -67,11 +65,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the nodes, fewer rounds")
-    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="interpreter of the peers' environment")
+    parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="interpreter of the peers")
     told = parser.parse_args()
+    known = facts(told.python)
     with workplace() as folder:
         measured = {"starting": starting(folder, told.quick), "graphs": graphs(folder, told.python, told.quick)}
-    OUTCOMES.write_text(json.dumps({**facts(), "quick": told.quick, **measured}, indent=1) + "\n", "utf-8")
+    recorded.save("scaling.json", {**known, "quick": told.quick, **measured})
 
 
 if __name__ == "__main__":

@@ -3,23 +3,20 @@
     python -m benchmarks.tool_cost [--quick] [--python PEERS/bin/python]
 
 Every tool is a process of its own, started in interleaved rounds on the same file, whose pages are cached; the medians count.
-Outcomes go to benchmarks/tool_cost.json.
+Outcomes go to tool_cost.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import facts
-from benchmarks.processes import ROOT, Job, bnfold, make, measure, workplace
+from benchmarks import recorded
+from benchmarks.machine import PEERS, PEERS_PYTHON, facts
+from benchmarks.processes import CONTROL, ROOT, Job, bnfold, make, measure, workplace
 
-OUTCOMES = Path(__file__).with_name("tool_cost.json")
-PEERS = ("onnx.load + onnx.save", "onnxruntime", "onnxsim", "onnxslim", "onnxoptimizer", "onnxscript")
 LAYER_BYTES = 37_765_120
 _TIMEOUT_S = 180
 
@@ -52,8 +49,9 @@ def outcome(case: Case, folder: Path, peers: Path, quick: bool) -> dict[str, Any
     jobs = {
         "cp": Job(("cp", str(copied), str(written[1])), written),
         "bnfold": bnfold(source, target),
+        CONTROL: bnfold(source, target),
     }
-    for tool in PEERS:
+    for tool in ("onnx.load + onnx.save", *PEERS):
         command = (str(peers), str(ROOT / "benchmarks" / "peer.py"), tool, str(source), str(target))
         jobs[tool] = Job(command, written, 1 if quick else 3)
     found = measure(jobs, 5 if quick else 11, _TIMEOUT_S)
@@ -72,11 +70,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="files of a seventh of the size, fewer rounds")
-    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="interpreter of the peers' environment")
+    parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="interpreter of the peers")
     told = parser.parse_args()
+    known = facts(told.python)
     with workplace() as folder:
         cases = [outcome(case, folder, told.python, told.quick) for case in CASES]
-    OUTCOMES.write_text(json.dumps({**facts(), "quick": told.quick, "cases": cases}, indent=1) + "\n", "utf-8")
+    recorded.save("tool_cost.json", {**known, "quick": told.quick, "cases": cases})
 
 
 if __name__ == "__main__":

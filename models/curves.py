@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from models.pictures import save, style
 from models.results import load
 
 PICTURE = Path(__file__).parent / "mlp_curves.svg"
@@ -10,11 +11,10 @@ SHOWN = {"mlp": "with batch normalization", "mlp-plain": "without"}
 
 def draw(path: Path = PICTURE) -> None:
     """Writes the accuracies in `results.json`, after each epoch of 1,000 steps, as an SVG picture; the same bytes each time."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     records = load()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bnfold", "font.size": 9}):
+    with style():
         figure = Figure(figsize=(7, 3.2), layout="constrained")
         test, train = figure.subplots(1, 2, sharey=True)
         for name, label in SHOWN.items():
@@ -28,4 +28,4 @@ def draw(path: Path = PICTURE) -> None:
         test.legend(loc="lower right")
         for axes in (test, train):
             axes.grid(alpha=0.3)
-        figure.savefig(path, metadata={"Date": None, "Creator": None})
+        save(figure, path)

@@ -1,0 +1,85 @@
+"""The benchmark of inference, on a file of one node: what it measures, what it keeps of failures, how long it may take."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+pytest.importorskip("torch", reason="PyTorch is not installed (pip install 'bnfold[benchmarks]')")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install 'bnfold[benchmarks]')")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own
+    from benchmarks import inference, recorded
+    from benchmarks.contestants import Contestant
+
+from benchmarks.cells import Cell
+
+CELL = Cell("mlp", "clean", "default", 1, 8)
+KNOWN = {"date": "2026-01-02", "machine": "a machine", "versions": {"onnx": "1.23"}}
+
+
+@pytest.fixture
+def original(tmp_path):
+    """Takes what the perceptron takes."""
+    node = helper.make_node("Gemm", ["image", "W"], ["logits"])
+    given = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 784])
+    made = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])
+    weights = numpy_helper.from_array(np.ones((784, 10), np.float32), "W")
+    graph = helper.make_graph([node], "one", [given], [made], [weights])
+    path = tmp_path / "original.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_every_contestant_has_a_row(original, tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    same, died = Contestant("bnfold", original), Contestant("onnxslim", None, "died")
+    found = inference.measure(CELL, [Contestant("original", original), same, died, Contestant("onnxsim", broken)], blocks=1)
+    assert list(found["rows"]) == ["original", "bnfold", "onnxslim", "onnxsim"]
+    assert found["rows"]["original"]["ratio"] == 1
+    assert found["rows"]["bnfold"]["claim"] == "none", "nothing is claimed from one block"
+    assert found["rows"]["bnfold"]["bytes"] == original.stat().st_size
+    assert found["rows"]["onnxslim"] == {"failure": "died"}
+    assert found["rows"]["onnxsim"]["failure"].startswith("does not run: ")
+    assert found["noise"] >= 0
+    assert found["runs"] >= 1
+
+
+def test_an_original_that_does_not_run_is_a_cell_without_rows(tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    found = inference.measure(CELL, [Contestant("original", broken), Contestant("bnfold", broken)], blocks=1)
+    assert found["rows"] == {}
+    assert found["failure"].startswith("does not run: ")
+
+
+@pytest.mark.parametrize(("first_s", "block_s"), [(0.01, 0.88), (0.1, 4.8), (0.2, 7.2), (3.0, 8.0)])
+def test_a_block_is_bounded(first_s, block_s):
+    assert inference._block_s([first_s] * 8) == pytest.approx(block_s)
+
+
+class TestResuming:
+    @pytest.fixture(autouse=True)
+    def measured(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(recorded, "FULL", tmp_path)
+        (tmp_path / inference.NAME).write_text(json.dumps({**KNOWN, "quick": False, "cells": [{**CELL._asdict(), "rows": {}}]}))
+
+    def test_what_is_there_is_kept(self):
+        assert list(inference._known({**KNOWN, "date": "2026-01-03"}, False, ())) == [CELL]
+
+    def test_what_is_measured_again_is_not(self):
+        assert inference._known(KNOWN, False, [CELL]) == {}
+
+    def test_another_machine_stops_it(self):
+        with pytest.raises(SystemExit, match="comes from another machine: use --fresh"):
+            inference._known({**KNOWN, "machine": "another"}, False, ())
+
+    def test_measuring_all_again_does_not_mind_another_machine(self):
+        assert inference._known({**KNOWN, "machine": "another"}, False, [CELL]) == {}
