@@ -171,9 +171,9 @@ def _pair(
     place, conv = convs.get(inputs[0], (0, None)) if len(inputs) == 5 and inputs[0] in own else (0, None)
     if conv is None or epsilon is None or len(node.output) != 1 or not node.output[0] or not _is(node, "BatchNormalization"):
         return None
-    operands = list(conv.input)
-    constants = [*operands[1:], *inputs[1:]]
-    if len(operands) < 2 or len(operands) > 3 or not own.issuperset(operands[1:]) or not stored.keys() >= set(constants):
+    operands = conv.input[1:] if len(conv.input) != 3 or conv.input[2] else conv.input[1:2]  # "" is no bias
+    constants = [*operands, *inputs[1:]]
+    if len(operands) not in (1, 2) or not own.issuperset(operands) or not stored.keys() >= set(constants):
         return None
     if getattr(conv, "device_configurations", ()):
         return None
@@ -182,7 +182,7 @@ def _pair(
     alike = all(each.data_type == weight.data_type and each.dims == channels for each in others)
     if not alike or weight.data_type not in FLOAT_TYPES or not all(map(stored_inside, (weight, *others))):
         return None
-    bias = others[0] if len(operands) == 3 else None
+    bias = others[0] if len(operands) == 2 else None
     return _Pair(place, conv, node, weight, bias, tuple(others[-4:]), epsilon, weight.dims[0], math.prod(weight.dims))
 
 
