@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_POPULATED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
 ROOT = Path(__file__).resolve().parents[1]
 CONTROL = "bnfold, again"
 """The same job as "bnfold" once more, in the same rounds: how far the two lie apart is noise."""
@@ -28,11 +30,14 @@ class Job:
         command: its arguments.
         written: what it writes; removed before every run, so that none pays for what another left.
         rounds: how often at most; None for as often as the others.
+        memory: bytes that another process takes and gives back just before. A virtual machine may return memory that lies idle
+            to its host, and to get it back takes longer than to fill it: whoever comes after a pause would pay for that.
     """
 
     command: tuple[str, ...]
     written: tuple[Path, ...] = ()
     rounds: int | None = None
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ def run(job: Job, timeout_s: float) -> Sample:
     """Runs one process. `os.wait4` says what it alone has used; what it prints is kept only to say why it failed."""
     for path in job.written:
         path.unlink(missing_ok=True)
+    if job.memory:
+        subprocess.run(python("-c", f"import mmap; mmap.mmap(-1, {job.memory}, flags={_POPULATED})"), check=True)
     with tempfile.TemporaryFile() as log:
         started = time.perf_counter()
         process = subprocess.Popen(job.command, stdout=log, stderr=log, env=_environment(), cwd=ROOT)

@@ -9,7 +9,7 @@ Outcomes go to tool_cost.json.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ def outcome(case: Case, folder: Path, peers: Path, quick: bool) -> dict[str, Any
     for tool in ("onnx.load + onnx.save", *PEERS):
         command = (str(peers), str(ROOT / "benchmarks" / "peer.py"), tool, str(source), str(target))
         jobs[tool] = Job(command, written, 1 if quick else 3)
-    found = measure(jobs, 5 if quick else 11, _TIMEOUT_S)
     size = sum(path.stat().st_size for path in (source, data) if path.exists())
+    found = measure({name: replace(job, memory=2 * size) for name, job in jobs.items()}, 5 if quick else 11, _TIMEOUT_S)
     for path in (source, data, *written):
         path.unlink(missing_ok=True)
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import islice
@@ -16,6 +17,7 @@ from bnfold.positions import MANY_AT_ONCE
 T = TypeVar("T")
 
 _KEPT_BYTES = 1 << 24
+_LEFT_AT_MOST = 8  # blocks
 _MOST_THREADS = 4  # beyond it the memory's bandwidth is the limit, and every thread holds blocks of its own
 
 
@@ -48,6 +50,35 @@ def for_each(work: Callable[[T], None], items: Iterable[T]) -> None:
         helper.join()
     if failures:
         raise failures[0]
+
+
+class InTurn:
+    """Work that one thread at a time can do, as writing to a file, without a thread that waits for it.
+
+    Whoever comes while another is at it leaves the work to that one and goes on; only when much has been left does it wait.
+    """
+
+    def __init__(self) -> None:
+        self._left: deque[Callable[[], None]] = deque()
+        self._busy = threading.Lock()
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Does `work`, now or soon."""
+        self._left.append(work)
+        while self._left and self._busy.acquire(blocking=len(self._left) > _LEFT_AT_MOST):
+            try:
+                self._empty()
+            finally:
+                self._busy.release()
+
+    def finish(self) -> None:
+        """Does what is left."""
+        with self._busy:
+            self._empty()
+
+    def _empty(self) -> None:
+        while self._left:
+            self._left.popleft()()
 
 
 @cache

@@ -207,13 +207,11 @@ def optimize(
         if identical:
             files = _copy(model, stage / place.name, place)
         else:
-            digest = provenance.Digest(Path(source)) if metadata else None
             pending = carry_out(decision, model, freeze_initializers, flush_subnormals)
-            if digest is not None:
-                provenance.note(model.proto, plan_)
+            if metadata:
+                hashed = verify or Path(source).stat().st_size <= provenance.HASHED_BYTES
+                provenance.note(model.proto, plan_, provenance.sha256_of(Path(source)) if hashed else "")
             files = model.write(stage / place.name, _data_name(model, place), pending)
-            if digest is not None:
-                provenance.seal(files[-1], digest.wait())
         verification = None
         if verify and not identical:
             from bnfold.runtime.verify import verify as verify_models

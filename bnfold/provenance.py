@@ -5,17 +5,13 @@
     bnfold.folds           [["bn1", ["Conv `conv1`"]], …]: each normalization with the operators that took it
     bnfold.earlier         [{"version": …, "source_sha256": …, "folds": …}, …]: runs before this one, the first one first
 
-Nothing else is in there, no date and no name of a machine: two runs give the same bytes. Hashing a large file takes longer than
-folding it. So it is computed beside that, and put in its place once the file is written.
+Nothing else is in there, no date and no name of a machine: two runs give the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import mmap
-import os
-import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +23,8 @@ if TYPE_CHECKING:
     import onnx
 
 PREFIX = "bnfold."
-_PLACEHOLDER = os.urandom(32).hex()
-"""In place of a hash that is not known yet, as long as one."""
+HASHED_BYTES = 1 << 28
+"""Larger files are hashed only where a verification runs, which takes longer: to hash one takes as long as to fold it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Folded:
 
     Attributes:
         version: of bnfold.
-        source_sha256: of the model file that came in, without its external data.
+        source_sha256: of the model file that came in, without its external data; "" where that was large and not verified.
         folds: each normalization, with its scope, and the operators that took it.
     """
 
@@ -46,41 +42,20 @@ class Folded:
     folds: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-class Digest:
-    """The SHA-256 of a file, computed while something else goes on.
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits.
 
-    Args:
-        path: the file; it must not change meanwhile.
+    Raises:
+        OSError: the file cannot be read.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._found: str | OSError = ""
-        self._thread = threading.Thread(target=self._compute, args=(path,), daemon=True)
-        self._thread.start()
-
-    def _compute(self, path: Path) -> None:
-        try:
-            with path.open("rb") as stream:
-                self._found = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            self._found = error
-
-    def wait(self) -> str:
-        """The hash, in hexadecimal digits.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
-        self._thread.join()
-        if isinstance(self._found, OSError):
-            raise self._found
-        return self._found
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def note(proto: onnx.ModelProto, plan: Plan) -> None:
-    """Writes into a model what has been folded in it; its source's hash comes with `seal`. What other runs left is kept."""
+def note(proto: onnx.ModelProto, plan: Plan, source_sha256: str) -> None:
+    """Writes into a model what has been folded in it. What other runs left is kept."""
     earlier = read(proto)
-    one = Folded(__version__, _PLACEHOLDER, tuple((_place(fold), fold.into) for fold in plan.folds))
+    one = Folded(__version__, source_sha256, tuple((_place(fold), fold.into) for fold in plan.folds))
     values = {"version": one.version, "source_sha256": one.source_sha256, "folds": _compact(one.folds)}
     values |= {"earlier": _compact([asdict(each) for each in earlier])} if earlier else {}
     for place in reversed(range(len(proto.metadata_props))):
@@ -90,13 +65,6 @@ def note(proto: onnx.ModelProto, plan: Plan) -> None:
     for name, value in values.items():
         entry = entries.get(PREFIX + name) or proto.metadata_props.add(key=PREFIX + name)
         entry.value = value
-
-
-def seal(path: Path, sha256: str) -> None:
-    """Puts the hash into a written model that `note` was called for."""
-    with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as content:
-        place = content.rfind(_PLACEHOLDER.encode())
-        content[place : place + len(sha256)] = sha256.encode()
 
 
 def read(proto: onnx.ModelProto) -> tuple[Folded, ...]:

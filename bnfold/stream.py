@@ -16,7 +16,7 @@ from typing import IO, TypeAlias
 import numpy as np
 
 from bnfold.errors import InputError
-from bnfold.parallel import for_each
+from bnfold.parallel import InTurn, for_each
 from bnfold.positions import Source, write_at
 from bnfold.weights import (
     Blocks,
@@ -59,33 +59,40 @@ def write_pieces(path: Path, size: int, pieces: Iterable[Piece]) -> None:
     """
     with path.open("wb", buffering=0) as target:
         target.truncate(size)
-        for_each(lambda job: job(), _jobs(target, pieces))
+        writing = InTurn()  # the kernel lets one thread at a time write to a file, and keeps the others spinning
+        for_each(lambda prepare: writing.do(prepare()), _jobs(target, pieces))
+        writing.finish()
 
 
-def _jobs(target: IO[bytes], pieces: Iterable[Piece]) -> Iterator[Callable[[], None]]:
+def _jobs(target: IO[bytes], pieces: Iterable[Piece]) -> Iterator[Callable[[], Callable[[], None]]]:
+    """What can be done at once: each prepares a part of the file, and returns what writes it."""
     opened: Source | None = None  # the last one; a job that still needs another holds it
     for piece in pieces:
         content = piece.content
         if isinstance(content, bytes):
-            yield partial(write_at, target, content, piece.offset)
+            yield _ready(partial(write_at, target, content, piece.offset))
         elif isinstance(content, ExternalRegion):
             if opened is None or opened.path != content.path:
                 opened = Source(content.path)
             for start in range(0, content.length, _CHUNK_BYTES):
                 count = min(_CHUNK_BYTES, content.length - start)
-                yield partial(_copy, opened, content.offset + start, target, piece.offset + start, count)
+                yield _ready(partial(_copy, opened, content.offset + start, target, piece.offset + start, count))
         elif not content.shape or is_packed(content.elem_type):
-            yield partial(write_at, target, stored_bytes(content), piece.offset)
+            yield _ready(partial(write_at, target, stored_bytes(content), piece.offset))
         else:
             item_bytes, read = byte_count(content.elem_type, (1,)), content.reader()
             for index in tiles(content.shape):
                 place = piece.offset + first_element(content.shape, index) * item_bytes
-                yield partial(_write_block, target, content, read, index, place)
+                yield partial(_block, target, content, read, index, place)
 
 
-def _write_block(target: IO[bytes], weight: Weight, read: Blocks, index: Index, place: int) -> None:
+def _ready(write: Callable[[], None]) -> Callable[[], Callable[[], None]]:
+    return lambda: write
+
+
+def _block(target: IO[bytes], weight: Weight, read: Blocks, index: Index, place: int) -> Callable[[], None]:
     block = np.ascontiguousarray(round_to(read(index), weight.elem_type))
-    write_at(target, block.reshape(-1).view(np.uint8).data, place)
+    return partial(write_at, target, block.reshape(-1).view(np.uint8).data, place)
 
 
 def _copy(source: Source, start: int, target: IO[bytes], place: int, count: int) -> None:

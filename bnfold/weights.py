@@ -32,7 +32,7 @@ FLOAT_TYPES: dict[int, np.dtype[Any]] = {
 }
 """The element types that bnfold computes with, by `TensorProto.DataType`."""
 
-_BLOCK_ELEMENTS = 1 << 17  # as float64, a block fits the cache of one core
+_BLOCK_ELEMENTS = 1 << 18  # as float64, a few blocks fit the cache, and there are not too many of them
 _MARGIN = 2.0**-20  # of a bound on magnitudes: far more than what the rounding of its few products loses
 _PACKED = {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}  # elements in a byte
 

@@ -135,4 +135,4 @@ def test_the_command_line_shows_it_and_can_leave_it_out(tmp_path: Path) -> None:
 
 def test_a_source_that_vanishes_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="absent"):
-        provenance.Digest(tmp_path / "absent.onnx").wait()
+        provenance.sha256_of(tmp_path / "absent.onnx")

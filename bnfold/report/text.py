@@ -127,7 +127,7 @@ def _origin(page: Page, facts: ModelFacts, verbose: bool) -> list[str]:
     for run in facts.folded:
         taken = figures.takers(into for _, into in run.folds)
         told = f"{figures.count(len(run.folds), 'normalization')} ({taken})" if run.folds else ""
-        made = f"by bnfold {run.version} from sha256 {run.source_sha256}"
+        made = f"by bnfold {run.version}" + (f" from sha256 {run.source_sha256}" if run.source_sha256 else "")
         lines += page.entry("" if lines else "folded", ", ".join(filter(None, (told, made))))
         for name, into in run.folds if verbose else ():
             lines += page.entry("", f"{name} → {', '.join(into)}")
