@@ -23,14 +23,14 @@ from bnfold.protos import arrange, keep
 from bnfold.scan import DEFAULT_DOMAINS, count_operators, has_no_primitive_maps, names_of
 from bnfold.vectorized import flushed, joined, mapped, read_maps, scaled
 from bnfold.verdict import Change, Fold, NewConstant, Normalization, Plan
-from bnfold.weights import FLOAT_TYPES, stored_inside
+from bnfold.weights import FLOAT_TYPES, is_external, stored_inside
 
 _BODIES = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 _NOT_PLAIN = {"CastLike", "Dropout", "Neg"}
 """Operators that a plan has more to say about, or that folding tidies."""
 
 _OLDEST_OPSET = 9  # before it, statistics could be per activation
-_TOGETHER = 1 << 20  # elements
+_TOGETHER = 1 << 15  # elements, so that what is computed with them stays in the cache
 
 Readers: TypeAlias = dict[str, list[onnx.NodeProto]]
 """The nodes that read each tensor, in graph order, once for each reading."""
@@ -178,9 +178,9 @@ def _pair(
     if getattr(conv, "device_configurations", ()):
         return None
     weight, *others = (stored[name] for name in constants)
-    channels = [weight.dims[0]] if len(weight.dims) > 2 else None
+    channels = [weight.dims[0]] if len(weight.dims) > 2 and all(weight.dims) else None
     alike = all(each.data_type == weight.data_type and each.dims == channels for each in others)
-    if not alike or weight.data_type not in FLOAT_TYPES or not all(map(stored_inside, (weight, *others))):
+    if not alike or weight.data_type not in FLOAT_TYPES or not all(map(stored_inside, others)) or is_external(weight):
         return None
     bias = others[0] if len(operands) == 2 else None
     return _Pair(place, conv, node, weight, bias, tuple(others[-4:]), epsilon, weight.dims[0], math.prod(weight.dims))
@@ -234,17 +234,19 @@ def _fold_together(pairs: list[_Pair]) -> list[_Folded] | None:
         return None
     ends = np.cumsum([pair.elements for pair in pairs])
     factors = np.repeat(maps.scale, np.repeat([pair.elements // pair.channels for pair in pairs], np.diff(bounds)))
-    weights = scaled(elem_type, np.frombuffer(b"".join(pair.weight.raw_data for pair in pairs), FLOAT_TYPES[elem_type]), factors)
+    stored = [pair.weight.raw_data for pair in pairs]
+    if [len(raw) for raw in stored] != [pair.elements * size for pair in pairs]:
+        return None
+    weights = scaled(elem_type, np.frombuffer(b"".join(stored), FLOAT_TYPES[elem_type]), factors)
     biases = joined(elem_type, (pair.bias.raw_data if pair.bias is not None else bytes(size * pair.channels) for pair in pairs))
     made = mapped(elem_type, biases, maps)
     if weights is None or made is None:
         return None
-    new_weights, new_biases = weights.tobytes(), made[0].tobytes()
     needed = np.logical_or.reduceat(made[1], bounds[:-1]).tolist()
     places, found, start = bounds.tolist(), [], 0
     for pair, end, first, last, is_needed in zip(pairs, ends.tolist(), places, places[1:], needed, strict=False):
-        bias = new_biases[first * size : last * size] if is_needed or pair.bias is not None else None
-        found.append(_Folded(pair, new_weights[start * size : end * size], bias))
+        bias = made[0][first:last].tobytes() if is_needed or pair.bias is not None else None
+        found.append(_Folded(pair, weights[start:end].tobytes(), bias))
         start = end
     return found
 

@@ -39,11 +39,13 @@ def read_maps(
 
 def scaled(elem_type: int, weights: NDArray[Any], factors: Float64) -> NDArray[Any] | None:
     """`weights·factors`, rounded once; None where a value overflows, or becomes subnormal."""
+    smallest = smallest_normal(elem_type)
     with np.errstate(all="ignore"):
         exact = weights * factors
-        rounded = round_to(exact, elem_type)
+        rounded, size = round_to(exact, elem_type), np.abs(exact)
+        if size.min() >= smallest and size.max() <= largest_finite(elem_type):
+            return rounded
         wide, before = np.abs(rounded.astype(np.float64)), np.abs(weights.astype(np.float64))
-        smallest = smallest_normal(elem_type)
         lost = (np.isinf(wide) & np.isfinite(before)) | ((wide < smallest) & (exact != 0) & (before >= smallest))
     return None if lost.any() else rounded
 

@@ -84,7 +84,7 @@ class Stored:
     @property
     def is_external(self) -> bool:
         """Whether the values lie outside the proto."""
-        return bool(self.tensor.data_location == onnx.TensorProto.EXTERNAL)
+        return is_external(self.tensor)
 
     def array(self) -> NDArray[Any]:
         """The stored values in their storage type."""
@@ -326,9 +326,14 @@ def array_of(tensor: onnx.TensorProto) -> NDArray[Any]:
     return np.frombuffer(raw, dtype).reshape(tensor.dims)
 
 
+def is_external(tensor: onnx.TensorProto) -> bool:
+    """Whether the values lie outside the proto."""
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
+
+
 def stored_inside(tensor: onnx.TensorProto) -> bool:
     """Whether a tensor of float type, which is not empty, has all its values in `raw_data`."""
-    raw = tensor.raw_data if tensor.data_location == onnx.TensorProto.DEFAULT else b""
+    raw = tensor.raw_data if not is_external(tensor) else b""
     return bool(raw) and len(raw) == math.prod(tensor.dims) * FLOAT_TYPES[tensor.data_type].itemsize
 
 

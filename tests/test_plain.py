@@ -246,6 +246,7 @@ NOT_PLAIN: dict[str, Callable[[Net], Any]] = {
     ],
     "statistics of another shape": lambda made: made.store("mean0", made.values("mean0")[None]),
     "a bias of another shape": lambda made: made.store("b1", made.values("b1")[:1]),
+    "an empty weight": lambda made: made.store("W0", made.values("W0")[:, :0]),
     "no spatial axes": lambda made: made.store("W0", made.values("W0")[..., 0, 0]),
     "values that are no raw data": lambda made: made.tensors["W0"].CopyFrom(
         helper.make_tensor("W0", TensorProto.FLOAT, made.tensors["W0"].dims, made.values("W0").ravel())
