@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="measure again what is there")
     parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="interpreter of the peers")
     parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / ".work", help="folder for the models")
+    parser.add_argument("--remark", default="", help="what else is to be known of these measurements; shown on the page")
     told = parser.parse_args()
     torch.set_num_threads(1)  # so that networks come out the same whatever this process may use
     peers = told.python.absolute()
@@ -182,7 +183,7 @@ def main() -> None:
         done[cell] = found = measure(cell, files)
         shown = {tool: f"{row['ratio']:.3f}" if "ratio" in row else "–" for tool, row in found["rows"].items()}
         print(*cell, f"{found['seconds']:.0f} s, noise {found.get('noise', 0):.3f}", shown, flush=True)
-        recorded.save(NAME, {**known, "quick": told.quick, "planned": plan, "cells": list(done.values())})
+        recorded.save(NAME, {**known, "remark": told.remark, "quick": told.quick, "planned": plan, "cells": list(done.values())})
     print(f"{sum(cell in done for cell in chosen)} of {len(chosen)} cells are measured", flush=True)
 
 

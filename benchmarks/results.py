@@ -127,7 +127,8 @@ def origin(document: dict[str, Any]) -> str:
     known = [" to ".join(dict.fromkeys((dates[0], dates[-1]))), document["machine"], f"Python {document['python']}", *versions]
     peers = ", ".join(f"{name} {version}" for name, version in document.get("peers", {}).items())
     size = "; small models or fewer of them (`--quick`), so the targets say little" if document["quick"] else ""
-    return f"{', '.join(known)}{f'; the peers: {peers}' if peers else ''}{size}"
+    remark = document.get("remark", "")
+    return f"{', '.join(known)}{f'; the peers: {peers}' if peers else ''}{size}{f'; {remark}' if remark else ''}"
 
 
 def descriptions(home: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -27,7 +27,7 @@ from bnfold.context import Context
 from bnfold.edits import Map
 from bnfold.vectorized import read_maps
 from bnfold.verdict import Reason
-from bnfold.weights import FLOAT_TYPES, Stored, stored_inside
+from bnfold.weights import FLOAT_TYPES, Stored, is_external
 
 _NAMES = ("scale", "B", "input_mean", "input_var")
 _DAMAGED = "The model is damaged: export it again."
@@ -156,7 +156,12 @@ def _usual(context: Context, node: gs.Node) -> list[onnx.TensorProto] | None:
     if len(stored) < 4 or stored[0].data_type not in FLOAT_TYPES or len(stored[0].dims) != 1:
         return None
     alike = all(each.data_type == stored[0].data_type and each.dims == stored[0].dims for each in stored[1:])
-    return stored if alike and all(map(stored_inside, stored)) else None
+    return stored if alike and all(map(_is_stored_inside, stored)) else None
+
+
+def _is_stored_inside(tensor: onnx.TensorProto) -> bool:
+    raw = tensor.raw_data if not is_external(tensor) else b""
+    return bool(raw) and len(raw) == tensor.dims[0] * FLOAT_TYPES[tensor.data_type].itemsize
 
 
 def _read_alike(context: Context, elem_type: int, found: list[tuple[gs.Node, list[bytes]]]) -> None:

@@ -23,7 +23,7 @@ from bnfold.protos import arrange, keep
 from bnfold.scan import DEFAULT_DOMAINS, count_operators, has_no_primitive_maps, names_of
 from bnfold.vectorized import flushed, joined, mapped, read_maps, scaled
 from bnfold.verdict import Change, Fold, NewConstant, Normalization, Plan
-from bnfold.weights import FLOAT_TYPES, is_external, stored_inside
+from bnfold.weights import FLOAT_TYPES, is_external
 
 _BODIES = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 _NOT_PLAIN = {"CastLike", "Dropout", "Neg"}
@@ -45,7 +45,7 @@ class _Pair:
     normalization: onnx.NodeProto
     weight: onnx.TensorProto
     bias: onnx.TensorProto | None
-    parameters: tuple[onnx.TensorProto, ...]
+    parameters: list[bytes]
     epsilon: float
     channels: int
     elements: int
@@ -178,12 +178,16 @@ def _pair(
     if getattr(conv, "device_configurations", ()):
         return None
     weight, *others = (stored[name] for name in constants)
-    channels = [weight.dims[0]] if len(weight.dims) > 2 and all(weight.dims) else None
-    alike = all(each.data_type == weight.data_type and each.dims == channels for each in others)
-    if not alike or weight.data_type not in FLOAT_TYPES or not all(map(stored_inside, others)) or is_external(weight):
+    elem_type, extents = weight.data_type, weight.dims
+    if is_external(weight) or elem_type not in FLOAT_TYPES or len(extents) < 3 or not all(extents):
         return None
+    channels, raw = extents[0], [each.raw_data for each in others]
+    size = channels * FLOAT_TYPES[elem_type].itemsize
+    for each, values in zip(others, raw, strict=True):
+        if each.data_type != elem_type or each.dims != [channels] or len(values) != size or is_external(each):
+            return None
     bias = others[0] if len(operands) == 2 else None
-    return _Pair(place, conv, node, weight, bias, tuple(others[-4:]), epsilon, weight.dims[0], math.prod(weight.dims))
+    return _Pair(place, conv, node, weight, bias, raw[-4:], epsilon, channels, math.prod(extents))
 
 
 def _is(node: onnx.NodeProto, op_type: str) -> bool:
@@ -228,8 +232,7 @@ def _runs(pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
 def _fold_together(pairs: list[_Pair]) -> list[_Folded] | None:
     elem_type = pairs[0].weight.data_type
     size = FLOAT_TYPES[elem_type].itemsize
-    parameters = [[tensor.raw_data for tensor in pair.parameters] for pair in pairs]
-    maps, bounds, usual = read_maps(elem_type, parameters, [pair.epsilon for pair in pairs])
+    maps, bounds, usual = read_maps(elem_type, [pair.parameters for pair in pairs], [pair.epsilon for pair in pairs])
     if not usual.all():
         return None
     ends = np.cumsum([pair.elements for pair in pairs])
@@ -253,7 +256,7 @@ def _fold_together(pairs: list[_Pair]) -> list[_Folded] | None:
 
 def _left_unread(folded: Sequence[_Folded], readers: Readers, outputs: set[str]) -> set[str]:
     removed = {id(each.pair.normalization) for each in folded}
-    parameters = {tensor.name for each in folded for tensor in each.pair.parameters} - outputs
+    parameters = {name for each in folded for name in each.pair.normalization.input[1:]} - outputs
     shared = {name for name in parameters if len(readers[name]) > 1}
     read = {name for name in shared if not all(id(node) in removed for node in readers[name])}
     return (parameters - read) | {each.pair.conv.output[0] for each in folded}

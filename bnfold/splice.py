@@ -70,7 +70,7 @@ def spliced(serialized: bytes, contents: Sequence[Content]) -> Iterator[Content]
         return place < len(starts) and starts[place] < end
 
     edits = []
-    for raw in find_raw_data(lambda place: serialized[place : place + 20], len(serialized), wanted):
+    for raw in find_raw_data(lambda place: (serialized, place), len(serialized), wanted):
         if raw.data not in marks:
             continue
         content = contents[int.from_bytes(serialized[marks[raw.data] : raw.end], "little")]

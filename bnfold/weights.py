@@ -331,12 +331,6 @@ def is_external(tensor: onnx.TensorProto) -> bool:
     return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
-def stored_inside(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor of float type, which is not empty, has all its values in `raw_data`."""
-    raw = tensor.raw_data if not is_external(tensor) else b""
-    return bool(raw) and len(raw) == math.prod(tensor.dims) * FLOAT_TYPES[tensor.data_type].itemsize
-
-
 def _array_from(raw: bytes, elem_type: int, shape: tuple[int, ...]) -> NDArray[Any]:
     return onnx.numpy_helper.to_array(onnx.TensorProto(data_type=elem_type, dims=shape, raw_data=raw))
 

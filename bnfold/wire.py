@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeAlias
 
-Read: TypeAlias = Callable[[int], bytes]
-"""Some bytes from a position on: a few at least, unless the file ends before."""
+Read: TypeAlias = Callable[[int], tuple[bytes, int]]
+"""Some bytes, and where among them a position is: a few stand behind it at least, unless the file ends before."""
 
 _CHILDREN = {
     "model": {7: "graph"},
@@ -79,13 +79,13 @@ class Window:
     start: int = 0
     content: bytes = field(default=b"", repr=False)
 
-    def __call__(self, place: int) -> bytes:
-        """The bytes from `place` on, in `Read`'s way."""
+    def __call__(self, place: int) -> tuple[bytes, int]:
+        """The bytes around `place`, in `Read`'s way."""
         inside = place - self.start
         if not 0 <= inside <= len(self.content) - _LONGEST_HEADER:
             self.stream.seek(place)
             self.start, self.content, inside = place, self.stream.read(_WINDOW_BYTES), 0
-        return self.content[inside : inside + _LONGEST_HEADER]
+        return self.content, inside
 
 
 def find_raw_data(read: Read, size: int, wanted: Callable[[int, int], bool]) -> Iterator[RawData]:
@@ -140,17 +140,18 @@ def _fields(read: Read, start: int, end: int) -> Iterator[tuple[int, int, int, i
     """
     place = start
     while place < end:
-        header = read(place)
-        key, used = _varint(header, 0)
+        content, inside = read(place)
+        key, length_in = _varint(content, inside)
         wire_type = key & 7
-        length_at = place + used
+        length_at = place + length_in - inside
         if wire_type == 2:
-            length, used = _varint(header, used)
-            body, stop = place + used, place + used + length
+            length, body_in = _varint(content, length_in)
+            body = place + body_in - inside
+            stop = body + length
             yield key >> 3, place, length_at, body, stop
         elif wire_type == 0:
-            value, used = _varint(header, used)
-            stop = place + used
+            value, stop_in = _varint(content, length_in)
+            stop = place + stop_in - inside
             yield key >> 3, place, -1, value, stop
         elif wire_type in (1, 5):
             stop = length_at + (8 if wire_type == 1 else 4)
@@ -163,13 +164,16 @@ def _fields(read: Read, start: int, end: int) -> Iterator[tuple[int, int, int, i
 
 def _packed(read: Read, start: int, end: int) -> Iterator[int]:
     while start < end:
-        value, used = _varint(read(start), 0)
-        start += used
+        content, inside = read(start)
+        value, stop_in = _varint(content, inside)
+        start += stop_in - inside
         yield value
 
 
 def _varint(content: bytes, place: int) -> tuple[int, int]:
     """A number in groups of 7 bits, the lowest first, and where it ends."""
+    if place < len(content) and content[place] < 0x80:  # most are this short
+        return content[place], place + 1
     value = shift = 0
     for byte in content[place : place + 10]:
         value |= (byte & 0x7F) << shift
