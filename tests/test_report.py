@@ -85,6 +85,20 @@ def test_optimize_screen() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("whole", "verification", "told"),
+    [
+        (18.64, 18.21, "18.6 s (verification 18.2 s)"),
+        (1.0, 0.5, "1.0 s (verification 0.5 s)"),
+        (1.0, 0.49, "1.0 s"),
+        (0.99, 0.9, "1.0 s"),
+    ],
+)
+def test_it_says_where_the_time_went(whole: float, verification: float, told: str) -> None:
+    made = report(plan(*folds(1)), replace(PASSED, elapsed_s=verification), elapsed_s=whole)
+    assert optimize_text(made).endswith(f"MB   {told}")
+
+
 def test_refusals_are_grouped_with_their_first_names() -> None:
     concat = refusals(30, "BNF004", "`NAME` is also read by Concat `NAME`")
     relu = refusals(1, "BNF005", "Relu `NAME` stands between it and any linear operator", "Train it the other way round.")

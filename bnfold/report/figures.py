@@ -107,6 +107,13 @@ def size(byte_count: int) -> str:
     return f"{byte_count} B"
 
 
+def spent(report: Report) -> str:
+    """ "18.6 s (verification 18.2 s)": how long it took, and from a second on, what took most of that."""
+    parts = {"verification": report.verification, "accuracy": report.accuracy}
+    shares = [f"{name} {part.elapsed_s:.1f} s" for name, part in parts.items() if part is not None and part.elapsed_s >= 0.5]
+    return f"{report.elapsed_s:.1f} s" + (f" ({', '.join(shares)})" if shares and report.elapsed_s >= 1 else "")
+
+
 def resized(report: Report) -> str:
     """The size of what was written, with the original's where it has grown by more than 1 %."""
     after, before = report.size_after_bytes or 0, report.source.size_bytes

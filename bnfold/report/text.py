@@ -253,7 +253,7 @@ def _outcome(page: Page, report: Report) -> list[str]:
     if report.identical:
         return page.entry("wrote", f"{report.destination}, identical to {report.source.path}")
     written = f"{' + '.join((report.destination, *report.data_files))}   {figures.resized(report)}"
-    return page.entry("wrote", f"{written}   {report.elapsed_s:.1f} s")
+    return page.entry("wrote", f"{written}   {figures.spent(report)}")
 
 
 def _hints(page: Page, plan: Plan, verbose: bool) -> list[str]:
