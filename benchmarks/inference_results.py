@@ -35,14 +35,14 @@ def inference(document: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "Geometric means over the cells in which a tool's file runs, and in how many it is faster or slower beyond the noise:"
     yield ""
-    yield from grid(["export", "optimizations", "cells", *map(bold, tools)])
+    yield from grid(["export", "optimizations", "cells", *map(bold, tools)], words=2)
     for export, level in dict.fromkeys((cell["export"], cell["level"]) for cell in cells):
         some = [cell for cell in cells if (cell["export"], cell["level"]) == (export, level)]
         yield row([export, level, str(len(some)), *(_overall(some, tool) for tool in tools)])
     yield ""
     yield "<details><summary>Every cell</summary>"
     yield ""
-    yield from grid(["network", "export", "optimizations", "threads", "batch", "original", "noise", *map(bold, tools)])
+    yield from grid(["network", "export", "optimizations", "threads", "batch", "original", "noise", *map(bold, tools)], words=3)
     for cell in document["cells"]:
         facts = [cell["network"], cell["export"], cell["level"], str(cell["threads"]), str(cell["batch"])]
         if "failure" in cell:
@@ -90,7 +90,7 @@ def creation(document: dict[str, Any]) -> Iterator[str]:
         yield f"what to compare with: bnfold's sessions take {statistics.median(ratios):.2f} × that in the middle."
     tools, notes = _tools(cells), list[str]()
     yield ""
-    yield from grid(["network", "export", "optimizations", "original", *map(bold, tools)])
+    yield from grid(["network", "export", "optimizations", "original", *map(bold, tools)], words=3)
     for cell in cells:
         first = cell["rows"]["original"]
         original = f"{first['creation_cpu_ms']:.0f} ms, {first['bytes'] / 1e6:.1f} MB"

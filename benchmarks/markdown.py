@@ -33,10 +33,10 @@ class Target:
         return self.work, self.allowed, self.measured, {True: "yes", False: "**no**", None: "?"}[self.met]
 
 
-def grid(titles: list[str]) -> Iterator[str]:
-    """The head of a table: the first column to the left, the others to the right."""
+def grid(titles: list[str], words: int = 1) -> Iterator[str]:
+    """The head of a table: columns of words to the left, those of figures behind them to the right."""
     yield row(titles)
-    yield row(["---", *("--:" for _ in titles[1:])])
+    yield row(["---" if place < words else "--:" for place in range(len(titles))])
 
 
 def row(cells: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ def numerical(document: dict[str, Any]) -> Iterator[str]:
     yield ""
     tools = list(dict.fromkeys(tool for case in document["rows"] for tool in case["rows"]))
     notes: list[str] = []
-    yield from grid(["network", "type", "", *map(bold, tools)])
+    yield from grid(["network", "type", "", *map(bold, tools)], words=3)
     for case in document["rows"]:
         kind = type_of(case)
         if "failure" in case:
