@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +24,7 @@ import onnx_graphsurgeon as gs
 
 from bnfold.errors import InputError
 from bnfold.naming import Names
+from bnfold.protos import is_sorted
 from bnfold.weights import Computed, Stored, Weight
 
 GraphLike: TypeAlias = onnx.GraphProto | onnx.FunctionProto
@@ -358,6 +360,8 @@ class View:
             self._add_node(scope, node_proto)
         for node in scope.graph.nodes:
             self._link(scope, node)
+        if not is_sorted(proto):
+            self._refuse_circles(scope)
         for value in proto.output:
             self._add_output(scope, value if isinstance(value, str) else value.name)
         return scope
@@ -418,6 +422,18 @@ class View:
                 name = f"{proto.name or proto.op_type}/{attribute.name}{suffix}"
                 path = f"{scope.name}/{name}" if scope.name else name
                 node.attrs[attribute.name + suffix] = self._add_scope(path, body, scope.opset, scope).graph
+
+    def _refuse_circles(self, scope: Scope) -> None:
+        nodes = {id(node): node for node in scope.graph.nodes}
+        makers = {key: [self._makers.get(id(tensor)) for tensor in node.inputs] for key, node in nodes.items()}
+        before = {
+            key: [id(maker) for maker in found if maker is not None and id(maker) in nodes] for key, found in makers.items()
+        }
+        try:
+            TopologicalSorter(before).prepare()
+        except CycleError as error:
+            circle = " → ".join(describe(nodes[key]) for key in reversed(error.args[1]))
+            raise InputError(f"the graph is invalid: {circle} is a circle{_in(scope)}. Export it again.") from error
 
     def _unresolved(self, scope: Scope, node: gs.Node, name: str) -> InputError:
         if not isinstance(name, str):

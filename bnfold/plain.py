@@ -19,7 +19,7 @@ import onnx
 
 from bnfold.affine import in_short
 from bnfold.naming import Names
-from bnfold.protos import arrange, keep
+from bnfold.protos import arrange, is_sorted, keep
 from bnfold.scan import DEFAULT_DOMAINS, count_operators, has_no_primitive_maps, names_of
 from bnfold.vectorized import flushed, joined, mapped, read_maps, scaled
 from bnfold.verdict import Change, Fold, NewConstant, Normalization, Plan
@@ -30,7 +30,8 @@ _NOT_PLAIN = {"CastLike", "Dropout", "Neg"}
 """Operators that a plan has more to say about, or that folding tidies."""
 
 _OLDEST_OPSET = 9  # before it, statistics could be per activation
-_TOGETHER = 1 << 15  # elements, so that what is computed with them stays in the cache
+_LARGEST = 1 << 17  # elements; of what is larger, a plan on a view needs no more than bounds
+_TOGETHER = 1 << 15  # elements, so that what is computed with small weights stays in the cache
 
 Readers: TypeAlias = dict[str, list[onnx.NodeProto]]
 """The nodes that read each tensor, in graph order, once for each reading."""
@@ -116,7 +117,9 @@ def fold_plain(proto: onnx.ModelProto) -> PlainFolds | None:
     operators = count_operators(graph)
     if "BatchNormalization" not in operators or not _NOT_PLAIN.isdisjoint(operators) or not _is_flat(graph):
         return None
-    names = names_of(graph, frozenset({""})) if has_no_primitive_maps(graph, operators) else None
+    if not has_no_primitive_maps(graph, operators) or not is_sorted(graph):
+        return None
+    names = names_of(graph, frozenset({""}))
     if names is None:
         return None
     readers: Readers = defaultdict(list)
@@ -140,7 +143,7 @@ def _is_flat(graph: onnx.GraphProto) -> bool:
         for attribute in node.attribute:
             if attribute.ref_attr_name or attribute.type in _BODIES or not isinstance(attribute.name, str):
                 return False
-        if not isinstance(node.name, str):
+        if not isinstance(node.name, str) or not isinstance(node.op_type, str):
             return False
     return True
 
@@ -149,9 +152,8 @@ def _pairs(graph: onnx.GraphProto, readers: Readers) -> list[_Pair] | None:
     """Every BatchNormalization with its Conv, in graph order; None where one has no Conv of its own, with a weight of its own."""
     fed, outputs = {value.name for value in graph.input}, {value.name for value in graph.output}
     stored = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in fed}
-    convs = {
-        node.output[0]: (place, node) for place, node in enumerate(graph.node) if _is(node, "Conv") and len(node.output) == 1
-    }
+    nodes = enumerate(graph.node)
+    convs = {node.output[0]: (place, node) for place, node in nodes if _is(node, "Conv") and len(node.output) == 1}
     own = {name for name, nodes in readers.items() if len(nodes) == 1} - outputs
     found = []
     for node in graph.node:
@@ -168,7 +170,7 @@ def _pair(
     node: onnx.NodeProto, convs: dict[str, tuple[int, onnx.NodeProto]], stored: dict[str, onnx.TensorProto], own: set[str]
 ) -> _Pair | None:
     epsilon, inputs = _epsilon(node), node.input
-    place, conv = convs.get(inputs[0], (0, None)) if len(inputs) == 5 and inputs[0] in own else (0, None)
+    place, conv = convs.get(inputs[0], (0, None)) if len(inputs) == 5 and inputs[0] and inputs[0] in own else (0, None)
     if conv is None or epsilon is None or len(node.output) != 1 or not node.output[0] or not _is(node, "BatchNormalization"):
         return None
     operands = conv.input[1:] if len(conv.input) != 3 or conv.input[2] else conv.input[1:2]  # "" is no bias
@@ -179,15 +181,17 @@ def _pair(
         return None
     weight, *others = (stored[name] for name in constants)
     elem_type, extents = weight.data_type, weight.dims
-    if is_external(weight) or elem_type not in FLOAT_TYPES or len(extents) < 3 or not all(extents):
+    if is_external(weight) or elem_type not in FLOAT_TYPES or len(extents) < 3 or min(extents) < 1:
         return None
-    channels, raw = extents[0], [each.raw_data for each in others]
+    channels, raw, elements = extents[0], [each.raw_data for each in others], math.prod(extents)
+    if elements > _LARGEST or len(weight.raw_data) != elements * FLOAT_TYPES[elem_type].itemsize:
+        return None
     size = channels * FLOAT_TYPES[elem_type].itemsize
     for each, values in zip(others, raw, strict=True):
         if each.data_type != elem_type or each.dims != [channels] or len(values) != size or is_external(each):
             return None
     bias = others[0] if len(operands) == 2 else None
-    return _Pair(place, conv, node, weight, bias, raw[-4:], epsilon, channels, math.prod(extents))
+    return _Pair(place, conv, node, weight, bias, raw[-4:], epsilon, channels, elements)
 
 
 def _is(node: onnx.NodeProto, op_type: str) -> bool:
@@ -195,14 +199,16 @@ def _is(node: onnx.NodeProto, op_type: str) -> bool:
 
 
 def _epsilon(node: onnx.NodeProto) -> float | None:
-    """The epsilon of a BatchNormalization with usual attributes that is not in training mode."""
-    epsilon = float(np.float32(1e-5))
-    for attribute in node.attribute:
-        if attribute.name == "epsilon" and attribute.type == onnx.AttributeProto.FLOAT:
-            epsilon = attribute.f
-        elif attribute.name != "momentum" and (attribute.name != "training_mode" or attribute.i):
-            return None
-    return epsilon
+    """The epsilon of a BatchNormalization with usual attributes, each once, that is not in training mode."""
+    known = {attribute.name: attribute for attribute in node.attribute}
+    if len(known) < len(node.attribute) or not known.keys() <= {"epsilon", "momentum", "training_mode"}:
+        return None
+    epsilon, training = known.get("epsilon"), known.get("training_mode")
+    if training is not None and (training.type != onnx.AttributeProto.INT or training.i):
+        return None
+    if epsilon is None:
+        return float(np.float32(1e-5))
+    return float(epsilon.f) if epsilon.type == onnx.AttributeProto.FLOAT else None
 
 
 def _fold(pairs: Sequence[_Pair]) -> list[_Folded] | None:
@@ -238,8 +244,6 @@ def _fold_together(pairs: list[_Pair]) -> list[_Folded] | None:
     ends = np.cumsum([pair.elements for pair in pairs])
     factors = np.repeat(maps.scale, np.repeat([pair.elements // pair.channels for pair in pairs], np.diff(bounds)))
     stored = [pair.weight.raw_data for pair in pairs]
-    if [len(raw) for raw in stored] != [pair.elements * size for pair in pairs]:
-        return None
     weights = scaled(elem_type, np.frombuffer(b"".join(stored), FLOAT_TYPES[elem_type]), factors)
     biases = joined(elem_type, (pair.bias.raw_data if pair.bias is not None else bytes(size * pair.channels) for pair in pairs))
     made = mapped(elem_type, biases, maps)
@@ -257,9 +261,8 @@ def _fold_together(pairs: list[_Pair]) -> list[_Folded] | None:
 def _left_unread(folded: Sequence[_Folded], readers: Readers, outputs: set[str]) -> set[str]:
     removed = {id(each.pair.normalization) for each in folded}
     parameters = {name for each in folded for name in each.pair.normalization.input[1:]} - outputs
-    shared = {name for name in parameters if len(readers[name]) > 1}
-    read = {name for name in shared if not all(id(node) in removed for node in readers[name])}
-    return (parameters - read) | {each.pair.conv.output[0] for each in folded}
+    unread = {name for name in parameters if len(readers[name]) == 1 or all(id(node) in removed for node in readers[name])}
+    return unread | {each.pair.conv.output[0] for each in folded}
 
 
 def _verdict(pair: _Pair, readers: Readers, outputs: set[str]) -> Fold:

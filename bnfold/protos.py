@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import onnx
+
 
 def keep(field: Any, wanted: Callable[[Any], bool]) -> None:
     """Drops the unwanted entries of a repeated field."""
@@ -29,3 +31,13 @@ def arrange(field: Any, wanted: Sequence[Any]) -> None:
     if [id(entry) for entry in entries] != [id(entry) for entry in final]:
         field.sort(key=lambda entry: rank.get(id(entry), len(final)))
         del field[len(final) :]
+
+
+def is_sorted(graph: onnx.GraphProto | onnx.FunctionProto) -> bool:
+    """Whether every node stands behind those that make what it reads."""
+    later = {name for node in graph.node for name in node.output if name}
+    for node in graph.node:
+        if not later.isdisjoint(node.input):
+            return False
+        later.difference_update(node.output)
+    return True

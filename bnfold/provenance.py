@@ -1,7 +1,8 @@
 """Where a folded model comes from, in its own `metadata_props`: which bnfold made it, of which file, and what went into what.
 
     bnfold.version         "0.1.0"
-    bnfold.source_sha256   of the file that was folded; of a model with external data, of the file that refers to it
+    bnfold.source_sha256   of the file that was folded; of a model with external data, of the file that refers to it; "" for one
+                           above 256 MB that was not verified
     bnfold.folds           [["bn1", ["Conv `conv1`"]], …]: each normalization with the operators that took it
     bnfold.earlier         [{"version": …, "source_sha256": …, "folds": …}, …]: runs before this one, the first one first
 

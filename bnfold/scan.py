@@ -21,6 +21,9 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 _TELLING = {"BatchNormalization", "Dropout", "Neg"}
 """What a plan has something to say about, whatever its inputs are."""
 
+_TYPES_AND_SHAPES = {"CastLike", "Shape"}
+"""What can make a constant of something that varies: of its type, or of extents that are fixed."""
+
 _MAY_MAKE_CONSTANTS = {"Constant", *EVALUATED}
 
 
@@ -84,6 +87,8 @@ def names_of(graph: onnx.GraphProto, outside: frozenset[str]) -> frozenset[str] 
     own = {*stored, *fed, *made}
     if len(own) < len({*stored, *fed}) + len(made) or len({*stored}) < len(stored) or len({*fed}) < len(fed):
         return None
+    if "" in own or any(not value.name for value in graph.output):
+        return None
     known = outside | own
     if not all(known.issuperset(node.input) for node in graph.node):
         return None
@@ -99,6 +104,7 @@ def _may_read_constants(graph: onnx.GraphProto) -> bool:
         inputs = node.input
         if node.op_type in PRIMITIVES and not varying.issuperset(inputs):
             return True
-        if node.op_type not in _MAY_MAKE_CONSTANTS or not varying.isdisjoint(inputs):
+        surely = node.op_type not in _MAY_MAKE_CONSTANTS or not varying.isdisjoint(inputs)
+        if surely and node.op_type not in _TYPES_AND_SHAPES:
             varying.update(node.output)
     return False

@@ -7,7 +7,7 @@ inference has no answer. Weights do not take part: inference runs on a skeleton 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -16,6 +16,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from bnfold.graph import GraphLike, View, bodies_of
+from bnfold.protos import is_sorted
 from bnfold.weights import Stored
 
 Extent: TypeAlias = int | str | None
@@ -117,7 +118,7 @@ class Shapes:
             while known != len(model.graph.value_info):
                 known = len(model.graph.value_info)
                 model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-                if _is_sorted(model.graph):
+                if is_sorted(model.graph):
                     break  # inference goes through the nodes once, in the order of the file
         except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
             return {}
@@ -137,15 +138,6 @@ def _extent(dim: onnx.TensorShapeProto.Dimension) -> Extent:
     if dim.HasField("dim_value"):
         return dim.dim_value if dim.dim_value >= 0 else None
     return dim.dim_param or None
-
-
-def _is_sorted(graph: onnx.GraphProto) -> bool:
-    later = {name for node in graph.node for name in node.output if name}
-    for node in graph.node:
-        if any(name in later for name in node.input):
-            return False
-        later.difference_update(node.output)
-    return True
 
 
 def _skeleton(model: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
@@ -170,16 +162,12 @@ def _skeleton(model: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
 
 def _graphs_in_order(model: onnx.ModelProto) -> list[GraphLike]:
     """The main graph, its bodies and the functions, in the order in which `View` makes its scopes."""
-    found: list[GraphLike] = []
+    return [found for graph in (model.graph, *model.functions) for found in _with_bodies(graph)]
 
-    def walk(graph: GraphLike) -> None:
-        found.append(graph)
-        for node in graph.node:
-            for attribute in node.attribute:
-                for body in bodies_of(attribute):
-                    walk(body)
 
-    walk(model.graph)
-    for function in model.functions:
-        walk(function)
-    return found
+def _with_bodies(graph: GraphLike) -> Iterator[GraphLike]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in bodies_of(attribute):
+                yield from _with_bodies(body)

@@ -50,6 +50,7 @@ def test_pauses_nest():
 
 
 def test_nothing_is_frozen_afterwards():
+    gc.unfreeze()  # as the command line may have left it
     with paused():
         kept = [[place] for place in range(100_000)]
     assert gc.get_freeze_count() == 0

@@ -814,6 +814,8 @@ INVALID = {
     "an input made again": (adding(helper.make_node("Relu", ["c"], ["x"], name="again")), ["`x`", "again"]),
     "an initializer made again": (adding(helper.make_node("Relu", ["c"], ["W"], name="again")), ["`W`", "again"]),
     "an initializer twice": (lambda graph: graph.initializer.append(graph.initializer[0]), ["`W`"]),
+    "a circle": (lambda graph: graph.node[0].input.__setitem__(0, "y"), ["Conv `conv`", "BatchNormalization `bn`", "circle"]),
+    "a bias that the operator makes itself": (lambda graph: graph.node[0].input.append("y"), ["Conv `conv`", "circle"]),
     "an input twice": (lambda graph: graph.input.append(graph.input[0]), ["`x`"]),
     "a sparse initializer and a dense one": (
         lambda graph: graph.sparse_initializer.append(onnx.SparseTensorProto(values=TensorProto(name="W"))),

@@ -129,7 +129,6 @@ PLAIN: dict[str, Callable[[Net], Any]] = {
     "without names": lambda made: [node.ClearField("name") for node in made.nodes],
     "an empty bias": lambda made: made.nodes[0].input.append(""),
     "a bias of zeros": lambda made: [made.store(f"{name}0", 0 * made.values(f"{name}0")) for name in ("beta", "mean")],
-    "nodes in reverse": _unsort,
     "one statistic for two": _share_statistics,
     "a statistic that something else reads": lambda made: made.nodes.append(helper.make_node("Abs", ["var1"], ["extra"])),
     "a statistic that is an output": lambda made: made.model.graph.output.append(
@@ -199,7 +198,38 @@ def _body() -> onnx.GraphProto:
     return helper.make_graph([node], "body", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)])
 
 
+def _shape_of_a_constant_extent(made: Net) -> None:
+    channels = made.tensors["W2"].dims[0]
+    made.nodes.append(helper.make_node("Shape", ["x"], ["s"], start=1, end=2))
+    made.nodes.append(helper.make_node("Cast", ["s"], ["f"], to=TensorProto.FLOAT))
+    made.nodes.append(helper.make_node("Mul", ["r2", "f"], ["m"]))
+    made.nodes.append(helper.make_node("Conv", ["m", "W9"], ["y"]))
+    made.model.graph.initializer.append(numpy_helper.from_array(np.ones((2, channels, 1, 1), np.float32), "W9"))
+    made.model.graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, None))
+
+
 NOT_PLAIN: dict[str, Callable[[Net], Any]] = {
+    "nodes in reverse": _unsort,
+    "a circle": lambda made: made.nodes[0].input.__setitem__(0, "r0"),
+    "a factor of a fixed extent": _shape_of_a_constant_extent,
+    "a large weight": lambda made: made.store("W0", np.ones((made.tensors["W0"].dims[0], 3, 128, 512), np.float32)),
+    "two epsilons": lambda made: made.nodes[1].attribute.extend([helper.make_attribute("epsilon", e) for e in (0.25, 0.5)]),
+    "training of another type": lambda made: made.nodes[1].attribute.append(helper.make_attribute("training_mode", 1.0)),
+    "an operator's name that is not UTF-8": lambda made: made.model.CopyFrom(
+        onnx.ModelProto.FromString(made.model.SerializeToString().replace(b"Relu", b"Re\xffl", 1))
+    ),
+    "extents that are far too large": lambda made: made.tensors["W0"].dims.__setitem__(1, 10**12),
+    "extents that overflow": lambda made: made.tensors["W0"].dims.__setitem__(1, 1 << 62),
+    "a negative extent": lambda made: made.tensors["W0"].dims.__setitem__(1, -1),
+    "two negative extents": lambda made: made.tensors["W0"].dims.extend([-1, -1]),
+    "an output without a name": lambda made: made.model.graph.output.append(helper.make_tensor_value_info("", 1, None)),
+    "a Conv whose result has no name": lambda made: (
+        made.nodes[0].output.__setitem__(0, ""),
+        made.nodes[1].input.__setitem__(0, ""),
+    ),
+    "an initializer without a name": lambda made: made.model.graph.initializer.append(
+        numpy_helper.from_array(np.ones(1, np.float32), "")
+    ),
     "a shared weight": lambda made: made.nodes.append(helper.make_node("Abs", ["W0"], ["extra"])),
     "a shared bias": lambda made: made.nodes.append(helper.make_node("Abs", ["b1"], ["extra"])),
     "a weight that is an output": lambda made: made.model.graph.output.append(
