@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_REPORTED_S = 3  # after what was written is gone; Linux tells the host of free memory after two (mm/page_reporting.c)
 _POPULATED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
 ROOT = Path(__file__).resolve().parents[1]
 CONTROL = "bnfold, again"
@@ -73,6 +74,7 @@ def run(job: Job, timeout_s: float) -> Sample:
     for path in job.written:
         path.unlink(missing_ok=True)
     if job.memory:
+        time.sleep(_REPORTED_S)
         subprocess.run(python("-c", f"import mmap; mmap.mmap(-1, {job.memory}, flags={_POPULATED})"), check=True)
     with tempfile.TemporaryFile() as log:
         started = time.perf_counter()
