@@ -125,8 +125,9 @@ def _named(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
 def _growth(axes: Axes, tool: str, cases: list[dict[str, Any]], label: str, line: str = "-") -> None:
     """The line of one tool, up to a cross where it fails for the first time; a time that was too long is in the plot as such."""
     colour, marker = LOOKS[tool]
-    points = [(case["size"], case["tools"][tool]["cpu_s"]) for case in cases if "cpu_s" in case["tools"][tool]]
-    failed = next(((case["size"], case["tools"][tool]["failure"]) for case in cases if "failure" in case["tools"][tool]), None)
+    runs = [(case["size"], case["tools"][tool]) for case in cases if tool in case["tools"]]  # peers take no part in the largest
+    points = [(size, found["cpu_s"]) for size, found in runs if "cpu_s" in found]
+    failed = next(((size, found["failure"]) for size, found in runs if "failure" in found), None)
     if failed is not None:
         size, why = failed
         label = f"{tool}: at {size:,} {why.partition(':')[0]} (✕)"
