@@ -24,12 +24,12 @@ import onnx_graphsurgeon as gs
 
 from bnfold.errors import InputError
 from bnfold.naming import Names
+from bnfold.operators import DEFAULT_DOMAINS, default_opset
 from bnfold.protos import is_sorted
 from bnfold.weights import Computed, Stored, Weight
 
 GraphLike: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
-_DEFAULT_DOMAINS = {"", "ai.onnx"}
 _ATTRIBUTE_TYPES = {
     int: onnx.AttributeProto.INT,
     float: onnx.AttributeProto.FLOAT,
@@ -110,13 +110,13 @@ class View:
         self._new: dict[int, gs.Tensor] = {}
         self._put_in: set[int] = set()
         self.names = Names()
-        opset = _default_opset(proto.opset_import)
+        opset = default_opset(proto.opset_import)
         self._add_scope("", proto.graph, opset, None)
         for function in proto.functions:
             name = f"function {function.domain}::{function.name}"
-            self._add_scope(name, function, _default_opset(function.opset_import) or opset, None)
+            self._add_scope(name, function, default_opset(function.opset_import) or opset, None)
         self._mark_names_used_elsewhere()
-        if not opset and any(node.domain in _DEFAULT_DOMAINS for node in proto.graph.node):
+        if not opset and any(node.domain in DEFAULT_DOMAINS for node in proto.graph.node):
             raise InputError("the model is invalid: it does not say which opset its operators are of. Export it again.")
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class View:
     def op_type(self, node: gs.Node) -> str:
         """The ONNX operator name, or "domain::name" for anything that is not of the default domain."""
         domain = node.domain or ""
-        if domain in _DEFAULT_DOMAINS and (domain, node.op) not in self._functions:
+        if domain in DEFAULT_DOMAINS and (domain, node.op) not in self._functions:
             return str(node.op)
         return f"{domain}::{node.op}"
 
@@ -398,7 +398,7 @@ class View:
             output = self._define(scope, each, node) if each else _tensor(gs.Variable, "")
             node.outputs.append(output)
             self._makers[id(output)] = node
-        if op_type == "Constant" and node.domain in _DEFAULT_DOMAINS and node.outputs:
+        if op_type == "Constant" and node.domain in DEFAULT_DOMAINS and node.outputs:
             weight = constant_value(proto, self.folder)
             if weight is not None:
                 self._weights[id(node.outputs[0])] = weight
@@ -543,10 +543,6 @@ def _node(op_type: str, name: str, domain: str) -> gs.Node:
 
 def _maker(by: str | gs.Node) -> str:
     return by if isinstance(by, str) else f"node {describe(by)}"
-
-
-def _default_opset(imports: Any) -> int:
-    return max((each.version for each in imports if each.domain in _DEFAULT_DOMAINS), default=0)
 
 
 def bodies_of(attribute: onnx.AttributeProto) -> Sequence[onnx.GraphProto]:

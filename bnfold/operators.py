@@ -1,4 +1,11 @@
-"""Names of operators that more than one module goes by."""
+"""Names of operators, and of their default domain, that more than one module goes by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DEFAULT_DOMAINS = ("", "ai.onnx")
+"""The names of the default operator domain."""
 
 PRIMITIVES = frozenset({"Add", "Div", "Mul", "Neg", "Sub"})
 """What a normalization can be written in."""
@@ -29,3 +36,8 @@ EVALUATED = frozenset(
     }
 )
 """The operators whose results are constants when their operands are (`bnfold.constants`)."""
+
+
+def default_opset(imports: Any) -> int:
+    """The version of the default domain that a model's or function's `opset_import` asks for; 0 where it does not say."""
+    return max((each.version for each in imports if each.domain in DEFAULT_DOMAINS), default=0)

@@ -19,8 +19,9 @@ import onnx
 
 from bnfold.affine import in_short
 from bnfold.naming import Names
+from bnfold.operators import DEFAULT_DOMAINS, default_opset
 from bnfold.protos import arrange, is_sorted, keep
-from bnfold.scan import DEFAULT_DOMAINS, count_operators, has_no_primitive_maps, names_of
+from bnfold.scan import count_operators, has_no_primitive_maps, names_of
 from bnfold.vectorized import flushed, joined, mapped, read_maps, scaled
 from bnfold.verdict import Change, Fold, NewConstant, Normalization, Plan
 from bnfold.weights import FLOAT_TYPES, is_external
@@ -109,7 +110,7 @@ class PlainFolds:
 
 def fold_plain(proto: onnx.ModelProto) -> PlainFolds | None:
     """The folds of a model that is plain, none of them made yet; None for one that is not."""
-    graph, opset = proto.graph, max((each.version for each in proto.opset_import if each.domain in DEFAULT_DOMAINS), default=0)
+    graph, opset = proto.graph, default_opset(proto.opset_import)
     if proto.functions or proto.training_info or proto.ir_version < 4 or opset < _OLDEST_OPSET or sys.byteorder == "big":
         return None
     if graph.sparse_initializer or graph.quantization_annotation:

@@ -12,11 +12,8 @@ from collections.abc import Iterator, Mapping
 import onnx
 
 from bnfold.choice import Choice, pattern_notes
-from bnfold.operators import EVALUATED, PRIMITIVES
+from bnfold.operators import DEFAULT_DOMAINS, EVALUATED, PRIMITIVES, default_opset
 from bnfold.verdict import Plan
-
-DEFAULT_DOMAINS = ("", "ai.onnx")
-"""The names of the default operator domain."""
 
 _TELLING = {"BatchNormalization", "Dropout", "Neg"}
 """What a plan has something to say about, whatever its inputs are."""
@@ -38,7 +35,7 @@ def operators_without_maps(proto: onnx.ModelProto) -> dict[str, int] | None:
     """Operator type → count over all scopes of a model without any affine map; None where that takes a view to see, or where
     something is wrong with the graph, which a view can name.
     """
-    if proto.functions or not any(entry.domain in DEFAULT_DOMAINS and entry.version for entry in proto.opset_import):
+    if proto.functions or default_opset(proto.opset_import) <= 0:
         return None
     counts: Counter[str] = Counter()
     pending: list[tuple[onnx.GraphProto, frozenset[str]]] = [(proto.graph, frozenset({""}))]

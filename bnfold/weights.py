@@ -369,8 +369,6 @@ def stored_bytes(weight: Weight) -> bytes:
     """The weight's values as they are stored; types of less than 8 bits are packed."""
     if is_packed(weight.elem_type):
         return bytes(onnx.numpy_helper.from_array(weight.values()).raw_data)
-    if math.prod(weight.shape) <= _BLOCK_ELEMENTS:
-        return round_to(weight.values(), weight.elem_type).tobytes()
     return b"".join(block.tobytes() for block in rounded_blocks(weight))
 
 

@@ -95,7 +95,7 @@ def cli(context: click.Context) -> None:
 def main() -> NoReturn:
     """The entry point of `bnfold`, `python -m bnfold` and cli.py."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # being stopped leaves as little behind as Ctrl-C
-    # numpy's BLAS has threads that spin for a tenth of a second after each product, the first being one that numpy checks itself
+    # numpy's BLAS has threads that spin for a while after each product, the first being one that numpy checks itself
     # with; asleep, they leave the cores to the folding (OpenBLAS, "Setting the number of threads at runtime").
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     cli.main()
