@@ -62,6 +62,12 @@ def contestants(network: str, kind: str, folder: Path, python: Path, small: bool
     return [*found, _ideal(network, kind, home / "by_hand.onnx", small)]
 
 
+def does_not_run(path: Path | None, error: Exception) -> str:
+    """What stands in the records where onnxruntime does not run a file: its first words, without the folder of this machine."""
+    said = str(error).splitlines()[0]
+    return f"does not run: {(said.replace(str(path), path.name) if path is not None else said)[:150]}"
+
+
 def _export(network: str, kind: str, path: Path, small: bool, folded: bool = False) -> None:
     known = NETWORKS[network]
     module, example = known.build(small=small), known.example(small=small)

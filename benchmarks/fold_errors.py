@@ -25,6 +25,7 @@ import onnx
 import onnxruntime
 
 import bnfold
+from benchmarks.marks import fill
 from bnfold.errors import BnfoldError
 from bnfold.runtime.against_truth import ALGEBRA_FACTOR, ERROR_FACTOR
 from bnfold.runtime.layers import CHANNEL_FACTOR
@@ -34,7 +35,6 @@ from bnfold.runtime.verify import verify
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "models"
 PAGE = ROOT / "docs" / "verification.md"
-BEGIN, END = "<!-- fold-errors:begin -->", "<!-- fold-errors:end -->"
 SOURCES = ("networks", "lenet", "shared", "cases", "random")
 
 
@@ -158,10 +158,8 @@ def _table(tallies: dict[str, Tally]) -> str:
 
 
 def _write(table: str) -> None:
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
     machine = f"onnxruntime {onnxruntime.__version__}, {platform.machine()} CPU."
-    PAGE.write_text(f"{before}{BEGIN}\n{machine}\n\n{table}\n{END}{after}", "utf-8")
+    fill(PAGE, "fold-errors", f"{machine}\n\n{table}")
 
 
 def _quantiles(values: list[float], which: tuple[float, ...] = (0.5, 0.99, 1.0)) -> str:

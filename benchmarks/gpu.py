@@ -17,6 +17,7 @@ from datetime import date
 from pathlib import Path
 
 import bnfold
+from benchmarks.marks import replaced
 from bnfold.report.bench_text import cells, sentence
 from bnfold.report.markdown import table
 from bnfold.runtime.environment import Environment, examine
@@ -24,7 +25,6 @@ from bnfold.runtime.providers import CPU, Target
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "gpu.md"
-BEGIN, END = "<!-- figures:begin -->\n", "<!-- figures:end -->\n"
 CUDA = Target("cuda")
 TF32 = Target("cuda", {"use_tf32": "1"})
 
@@ -94,12 +94,10 @@ def graphics_card() -> str:
 def write(text: str) -> None:
     """Replaces the section between the two marks, and the remark that there are no figures yet."""
     page = PAGE.read_text("utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    none_yet, _, more = before.partition("**No figures have been recorded yet.**")
-    if more:
-        before = none_yet + more.partition("\n\n")[2]
-    PAGE.write_text(f"{before}{BEGIN}{text}\n{END}{after}", "utf-8")
+    before, _, remark = page.partition("**No figures have been recorded yet.**")
+    if remark:
+        page = before + remark.partition("\n\n")[2]
+    PAGE.write_text(replaced(page, "figures", text), "utf-8")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import torch
 
 from benchmarks import cells, recorded
 from benchmarks.cells import Cell
-from benchmarks.contestants import EXPORTS, Contestant, contestants
+from benchmarks.contestants import EXPORTS, Contestant, contestants, does_not_run
 from benchmarks.machine import PEERS_PYTHON, facts
 from bnfold.runtime.bench_measure import PAUSE_S, TURN_S, Runner, time_block
 from bnfold.runtime.bench_statistics import FEWEST_BLOCKS, compare, median_interval
@@ -38,7 +38,7 @@ LEVELS = dict(
 )
 _CONTROL = "original, again"
 _RUNS = 3
-_LONGEST_BLOCK_S = 8.0
+_LONGEST_BLOCK_S = 3.0
 """For all contestants together, warm-up aside. Where three runs of each take longer there are fewer, down to one; how far that
 can be trusted is what the control shows."""
 
@@ -66,7 +66,7 @@ def measure(cell: Cell, files: list[Contestant], blocks: int = FEWEST_BLOCKS) ->
                 if block == 0:
                     first_s[tool] = _seconds(runners[tool])
             except Exception as error:  # onnxruntime's exceptions have no common base of their own
-                failures[tool] = f"does not run: {str(error).splitlines()[0][:150]}"
+                failures[tool] = does_not_run(path, error)
                 runners.pop(tool, None)
                 continue
             creation[tool].append(seconds)
@@ -183,7 +183,8 @@ def main() -> None:
         done[cell] = found = measure(cell, files)
         shown = {tool: f"{row['ratio']:.3f}" if "ratio" in row else "–" for tool, row in found["rows"].items()}
         print(*cell, f"{found['seconds']:.0f} s, noise {found.get('noise', 0):.3f}", shown, flush=True)
-        recorded.save(NAME, {**known, "remark": told.remark, "quick": told.quick, "planned": plan, "cells": list(done.values())})
+        measured = [done[each] for each in cells.planned(**plan) if each in done]
+        recorded.save(NAME, {**known, "remark": told.remark, "quick": told.quick, "planned": plan, "cells": measured})
     print(f"{sum(cell in done for cell in chosen)} of {len(chosen)} cells are measured", flush=True)
 
 

@@ -36,9 +36,9 @@ def inference(document: dict[str, Any]) -> Iterator[str]:
     yield "Geometric means over the cells in which a tool's file runs, and in how many it is faster or slower beyond the noise:"
     yield ""
     yield from grid(["export", "optimizations", "cells", *map(bold, tools)], words=2)
-    for export, level in dict.fromkeys((cell["export"], cell["level"]) for cell in cells):
-        some = [cell for cell in cells if (cell["export"], cell["level"]) == (export, level)]
+    for (export, level), some in _groups(cells):
         yield row([export, level, str(len(some)), *(_overall(some, tool) for tool in tools)])
+    yield from _settings(cells)
     yield ""
     yield "<details><summary>Every cell</summary>"
     yield ""
@@ -76,7 +76,7 @@ def inference_targets(document: dict[str, Any]) -> Iterator[Target]:
 
 def creation(document: dict[str, Any]) -> Iterator[str]:
     """Processor time to create a session, and the size of the file."""
-    cells = [cell for cell in _measured(document) if (cell["threads"], cell["batch"]) == order.RUNS[0]]
+    cells = _created(_measured(document))
     noise = [cell["creation_noise"] for cell in cells]
     yield "Processor time to create a session with one thread, relative to the original, and the size of the file."
     yield f"*Noise:* a second session of the original takes {statistics.median(noise):.1%} more or less in the middle, and"
@@ -90,6 +90,15 @@ def creation(document: dict[str, Any]) -> Iterator[str]:
         yield f"what to compare with: bnfold's sessions take {statistics.median(ratios):.2f} × that in the middle."
     tools, notes = _tools(cells), list[str]()
     yield ""
+    yield "Geometric means over the networks whose file runs, and in how many of them it takes at most"
+    yield f"{CREATION_TARGET} × the original's time:"
+    yield ""
+    yield from grid(["export", "optimizations", "cells", *map(bold, tools)], words=2)
+    for (export, level), some in _groups(cells):
+        yield row([export, level, str(len(some)), *(_overall_creation(some, tool) for tool in tools)])
+    yield ""
+    yield "<details><summary>Every network</summary>"
+    yield ""
     yield from grid(["network", "export", "optimizations", "original", *map(bold, tools)], words=3)
     for cell in cells:
         first = cell["rows"]["original"]
@@ -97,11 +106,13 @@ def creation(document: dict[str, Any]) -> Iterator[str]:
         facts = (cell["network"], cell["export"], cell["level"], original)
         yield row([*facts, *(_creation(cell["rows"][tool], notes) for tool in tools)])
     yield from footnotes(notes)
+    yield ""
+    yield "</details>"
 
 
 def creation_targets(document: dict[str, Any]) -> Iterator[Target]:
     """Sessions of folded files are created faster."""
-    pairs = [(cell, cell["rows"][BNFOLD]["creation_ratio"]) for cell in _ours(document)]
+    pairs = [(cell, cell["rows"][BNFOLD]["creation_ratio"]) for cell in _created(_ours(document))]
     slow = {_where(cell): ratio for cell, ratio in pairs if ratio > CREATION_TARGET}
     yield Target(f"≤ {CREATION_TARGET} × the original's processor time", "all cells", _some(slow, len(pairs)), not slow)
 
@@ -121,8 +132,19 @@ def _measured(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [cell for cell in document["cells"] if "failure" not in cell]
 
 
+def _created(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One cell of each file and level: a session is the same whatever it is fed."""
+    return [cell for cell in cells if (cell["threads"], cell["batch"]) == order.RUNS[0]]
+
+
 def _ours(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [cell for cell in _measured(document) if "ratio" in cell["rows"][BNFOLD]]
+
+
+def _groups(cells: list[dict[str, Any]]) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
+    """The cells of each export and level."""
+    for export, level in dict.fromkeys((cell["export"], cell["level"]) for cell in cells):
+        yield (export, level), [cell for cell in cells if (cell["export"], cell["level"]) == (export, level)]
 
 
 def _tools(cells: list[dict[str, Any]]) -> list[str]:
@@ -147,7 +169,26 @@ def _missing(document: dict[str, Any]) -> Iterator[str]:
             name if count == whole[threads, batch, name] else f"{name} ({count} of {whole[threads, batch, name]})"
             for name, count in counts.items()
         ]
-        yield f"* {threads} {'thread' if threads == 1 else 'threads'}, batch {batch}: {', '.join(names)}"
+        yield f"* {_setting(threads, batch)}: {', '.join(names)}"
+
+
+def _settings(cells: list[dict[str, Any]]) -> Iterator[str]:
+    """bnfold's part of the table before, by threads and batch, where there are several."""
+    met = {(cell["threads"], cell["batch"]) for cell in cells}
+    runs = [run for run in order.RUNS if run in met]
+    if len(runs) < 2:
+        return
+    yield ""
+    yield "bnfold's files alone, by threads and batch:"
+    yield ""
+    yield from grid(["export", "optimizations", *(_setting(*run) for run in runs)], words=2)
+    for (export, level), some in _groups(cells):
+        parts = [[cell for cell in some if (cell["threads"], cell["batch"]) == run] for run in runs]
+        yield row([export, level, *(_overall(part, BNFOLD) + f" of {len(part)}" if part else "" for part in parts)])
+
+
+def _setting(threads: int, batch: int) -> str:
+    return f"{threads} {'thread' if threads == 1 else 'threads'}, batch {batch}"
 
 
 def _span(counts: Iterable[int]) -> str:
@@ -168,13 +209,28 @@ def _some(missed: dict[str, float], total: int) -> str:
 
 
 def _overall(cells: list[dict[str, Any]], tool: str) -> str:
-    rows = [cell["rows"][tool] for cell in cells if "ratio" in cell["rows"][tool]]
+    rows = _running(cells, tool)
     if not rows:
         return "failed"
     claims = Counter(found["claim"] for found in rows)
-    mean = math.exp(statistics.fmean(math.log(found["ratio"]) for found in rows))
     lost = f", {len(cells) - len(rows)} failed" if len(rows) < len(cells) else ""
-    return f"{mean:.3f} ({claims['faster']} faster, {claims['slower']} slower{lost})"
+    return f"{_mean(rows, 'ratio'):.3f} ({claims['faster']} faster, {claims['slower']} slower{lost})"
+
+
+def _overall_creation(cells: list[dict[str, Any]], tool: str) -> str:
+    rows = _running(cells, tool)
+    if not rows:
+        return "failed"
+    faster = sum(found["creation_ratio"] <= CREATION_TARGET for found in rows)
+    return f"{_mean(rows, 'creation_ratio'):.2f} ({faster} of {len(rows)})"
+
+
+def _running(cells: list[dict[str, Any]], tool: str) -> list[dict[str, Any]]:
+    return [cell["rows"][tool] for cell in cells if "ratio" in cell["rows"][tool]]
+
+
+def _mean(rows: list[dict[str, Any]], value: str) -> float:
+    return math.exp(statistics.fmean(math.log(found[value]) for found in rows))
 
 
 def _latency(found: dict[str, Any], notes: list[str]) -> str:

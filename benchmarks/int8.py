@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 import bnfold
 from benchmarks.machine import facts
+from benchmarks.marks import fill
 from bnfold.data import open_data
 from models.fashion_mnist import SHARED
 
@@ -34,7 +34,6 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "quantization.md"
 MODELS = ("lenet", "lenet_after", "lenet_by_hand", "mlp")
 _CPU = ["CPUExecutionProvider"]
-_MARKS = ("<!-- int8:begin -->", "<!-- int8:end -->")
 
 
 class Images(CalibrationDataReader):
@@ -151,10 +150,7 @@ def main() -> None:
         rows = [row for model in arguments.model or MODELS for row in measure(model, Path(folder), arguments.calibrate)]
     print(table(rows, arguments.calibrate))
     if arguments.write:
-        text = PAGE.read_text("utf-8")
-        first, last = map(re.escape, _MARKS)
-        middle = f"{_MARKS[0]}\n{table(rows, arguments.calibrate)}\n{_MARKS[1]}"
-        PAGE.write_text(re.sub(f"{first}.*?{last}", lambda _: middle, text, flags=re.S), "utf-8")
+        fill(PAGE, "int8", table(rows, arguments.calibrate))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import onnx
 import onnxruntime
 
 import bnfold
+from benchmarks.marks import fill
 from benchmarks.planting import Array, channel_faults, faults, spots
 from benchmarks.reference_models import ROOT, SHIPPED, everything
 from bnfold.runtime.feeds import generated_feeds
@@ -31,7 +32,6 @@ from bnfold.runtime.statistics import Watch, distance
 
 SAMPLE = ROOT / "models" / "fashion_mnist_sample.npz"
 PAGE = ROOT / "docs" / "inputs.md"
-BEGIN, END = "<!-- matched:begin -->", "<!-- matched:end -->"
 SPOTS, CHANNELS, SEEN = 3, 8, 10.0
 
 
@@ -186,8 +186,7 @@ def main() -> None:
     text = "\n".join([*_table(rows), "", *_real_table(lenet), "", machine])
     print(text)
     if not sys.argv[1:]:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(f"{page.split(BEGIN)[0]}{BEGIN}\n{text}\n{END}{page.split(END)[1]}", encoding="utf-8")
+        fill(PAGE, "matched", text)
 
 
 if __name__ == "__main__":

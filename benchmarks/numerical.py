@@ -22,7 +22,7 @@ from torch.fx.experimental.optimization import fuse
 
 from benchmarks import recorded
 from benchmarks.cells import FIRST
-from benchmarks.contestants import IDEAL, Contestant, contestants
+from benchmarks.contestants import IDEAL, Contestant, contestants, does_not_run
 from benchmarks.machine import PEERS_PYTHON, facts
 from bnfold.runtime.reference import Reference, uncovered
 from models.networks import NETWORKS
@@ -55,7 +55,7 @@ def measure(network: str, export: str, files: list[Contestant], small: bool) -> 
         try:
             rows[each.tool] = _row(each, known.input, feeds, truth, exact)
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
-            rows[each.tool] = {"failure": f"does not run: {str(error).splitlines()[0][:150]}"}
+            rows[each.tool] = {"failure": does_not_run(each.path, error)}
     return {"network": network, "export": export, "rows": rows}
 
 

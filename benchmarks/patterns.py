@@ -28,6 +28,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.marks import fill
 from benchmarks.pattern_rows import GROUPS
 
 PINNED = {"onnxruntime": "1.31.1", "onnxsim": "0.8.1", "onnxslim": "0.1.98", "onnxoptimizer": "0.4.2", "onnxscript": "0.7.2"}
@@ -39,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTCOMES = ROOT / "benchmarks" / "patterns.json"
 TABLE = ROOT / "docs" / "patterns.md"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- patterns:begin -->", "<!-- patterns:end -->"
+MARK = "patterns"
 
 SYMBOLS = {"folds": "✔", "keeps": "·", "wrong": "**✘**", "invalid": "**!**", "crashes": "**†**", "errors": "**e**"}
 LEGEND = (
@@ -251,24 +252,11 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def replaced(text: str, new: str) -> str:
-    """`text` with what stands between its marks replaced.
-
-    Raises:
-        ValueError: the marks are not there, once each.
-    """
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"the marks {BEGIN} and {END} must be there once each")
-    return text.partition(BEGIN)[0] + f"{BEGIN}\n{new}\n{END}" + text.partition(END)[2]
-
-
 def render(measured: dict[str, Any]) -> None:
-    """Writes the page and, where README.md has the marks, its block; prints the block."""
+    """Writes the page and the block of README.md, and prints the block."""
     TABLE.write_text(table(measured), "utf-8")
-    new = block(measured)
-    if README.exists() and BEGIN in README.read_text("utf-8"):
-        README.write_text(replaced(README.read_text("utf-8"), new), "utf-8")
-    print(new)
+    fill(README, MARK, block(measured))
+    print(block(measured))
 
 
 def main() -> None:

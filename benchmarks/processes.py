@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _REPORTED_S = 3  # after what was written is gone; Linux tells the host of free memory after two (mm/page_reporting.c)
+_MOST_TAKEN = 0.9  # of what is free
 _POPULATED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
 ROOT = Path(__file__).resolve().parents[1]
 CONTROL = "bnfold, again"
@@ -31,8 +32,9 @@ class Job:
         command: its arguments.
         written: what it writes; removed before every run, so that none pays for what another left.
         rounds: how often at most; None for as often as the others.
-        memory: bytes that another process takes and gives back just before. A virtual machine may return memory that lies idle
-            to its host, and to get it back takes longer than to fill it: whoever comes after a pause would pay for that.
+        memory: bytes that another process takes and gives back just before, as far as they are free. A virtual machine may return
+            memory that lies idle to its host, and to get it back takes longer than to fill it: whoever comes after a pause would
+            pay for that.
     """
 
     command: tuple[str, ...]
@@ -75,7 +77,8 @@ def run(job: Job, timeout_s: float) -> Sample:
         path.unlink(missing_ok=True)
     if job.memory:
         time.sleep(_REPORTED_S)
-        subprocess.run(python("-c", f"import mmap; mmap.mmap(-1, {job.memory}, flags={_POPULATED})"), check=True)
+        taken = min(job.memory, int(_MOST_TAKEN * os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE))
+        subprocess.run(python("-c", f"import mmap; mmap.mmap(-1, {taken}, flags={_POPULATED})"), check=True)
     with tempfile.TemporaryFile() as log:
         started = time.perf_counter()
         process = subprocess.Popen(job.command, stdout=log, stderr=log, env=_environment(), cwd=ROOT)

@@ -1,4 +1,4 @@
-"""Writes the page of results and its plots from what the benchmarks have recorded in JSON files.
+"""Writes the page of results, its plots and the block of README.md from what the benchmarks have recorded in JSON files.
 
     python benchmarks/results.py
 
@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import recorded
+from benchmarks import headlines, recorded
 from benchmarks.cost_results import (
     scaling,
     scaling_targets,
@@ -27,9 +27,11 @@ from benchmarks.cost_results import (
 )
 from benchmarks.inference_results import creation, creation_targets, inference, inference_targets
 from benchmarks.markdown import Target, grid, row
+from benchmarks.marks import fill
 from benchmarks.numerical_results import numerical
 
 PAGE = "RESULTS.md"
+README = recorded.FULL.parent / "README.md"
 PLOTS = "plots"
 
 
@@ -141,13 +143,20 @@ def descriptions(home: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
                 yield name, f"made from {section.recorded}, sha256 {digest}", recorded.load(path)
 
 
+def block(home: Path) -> str:
+    """The block of README.md."""
+    return headlines.block({section.recorded: recorded.load(home / section.recorded) for section in SECTIONS})
+
+
 def write(home: Path) -> None:
-    """Writes the page and the plots into the folder that the outcomes are in."""
+    """Writes the page and the plots into the folder that the outcomes are in; of full outcomes, the block of README.md too."""
     from benchmarks import plots  # matplotlib
 
     (home / PAGE).write_text(page(home), "utf-8")
     for name, description, document in descriptions(home):
         plots.draw(name, document, home / PLOTS / f"{name}.svg", description)
+    if home == recorded.FULL:
+        fill(README, headlines.MARK, block(home))
 
 
 if __name__ == "__main__":

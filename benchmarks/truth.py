@@ -21,13 +21,13 @@ import numpy as np
 import onnxruntime
 import torch
 
+from benchmarks.marks import fill
 from bnfold.runtime.reference import Reference
 from models.export import to_onnx
 from models.networks import NETWORKS
 
 CHOSEN = ("resnet18", "resnet50", "mobilenet-v2", "efficientnet-b0", "densenet121", "levit", "dcgan")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
-BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 HEADER = (
     "| network | input | reference | onnxruntime, float32 | reference, s | PyTorch float64, s |",
     "|---|---|---:|---:|---:|---:|",
@@ -88,9 +88,7 @@ def main() -> None:
     lines = list(table(sys.argv[1:] or CHOSEN))
     print("\n".join(lines))
     if len(sys.argv) == 1:
-        before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-        _, _, after = rest.partition(END)
-        PAGE.write_text(before + "\n".join([BEGIN, *lines, END]) + after, "utf-8")
+        fill(PAGE, "measured", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class Constants:
             return len(node.outputs) == 1 and self._view.stored(node.outputs[0]) is not None
         if op_type not in _EVALUATORS or len(node.outputs) != 1 or self._view.attribute_reference(node):
             return False
-        if any(each.is_empty() for each in node.inputs):
+        if not node.inputs or any(each.is_empty() for each in node.inputs):
             return False
         if op_type == "Shape" and not self.is_constant(node.inputs[0]):
             return self._fixed_extents(node) is not None

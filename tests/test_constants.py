@@ -29,6 +29,8 @@ LEFT_ALONE = {
     "Shape of an open extent": ("int64[1] k", "k = Shape <start = 0, end = 1> (x_row)"),
     "Shape of an extent that is only claimed": ("int64[1] k", "z = NonZero (x)  k = Shape <start = 1, end = 2> (z)"),
     "a Cast to an 8-bit float saturates": ("float8e4m3fn[1] k", "k = Cast <to = 17> (big)"),
+    "a Shape of nothing, which no runtime takes": ("int64[1] k", "k = Shape ()"),
+    "a Concat of nothing": ("int64[1] k", "k = Concat <axis = 0> ()"),
     "a Slice that steps backward": ("int64[2] k", "k = Slice (pair, minus, start, index, minus)"),
 }
 WEIGHTS = {

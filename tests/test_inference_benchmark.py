@@ -58,11 +58,13 @@ def test_an_original_that_does_not_run_is_a_cell_without_rows(tmp_path):
     found = inference.measure(CELL, [Contestant("original", broken), Contestant("bnfold", broken)], blocks=1)
     assert found["rows"] == {}
     assert found["failure"].startswith("does not run: ")
+    assert "broken.onnx" in found["failure"]
+    assert str(tmp_path) not in found["failure"], "no path of this machine in the records"
 
 
-@pytest.mark.parametrize(("first_s", "block_s"), [(0.01, 0.88), (0.1, 4.8), (0.2, 7.2), (3.0, 8.0)])
-def test_a_block_is_bounded(first_s, block_s):
-    assert inference._block_s([first_s] * 8) == pytest.approx(block_s)
+@pytest.mark.parametrize(("first_s", "count", "block_s"), [(0.01, 8, 0.88), (0.1, 4, 2.4), (0.1, 8, 3.0), (3.0, 8, 3.0)])
+def test_a_block_is_bounded(first_s, count, block_s):
+    assert inference._block_s([first_s] * count) == pytest.approx(block_s)
 
 
 class TestResuming:

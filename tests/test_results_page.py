@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from benchmarks import cells, recorded, results, run
+from benchmarks import cells, headlines, recorded, results, run
+from benchmarks.marks import replaced
 
 HEAD = {
     "date": "2026-01-02",
@@ -202,6 +203,20 @@ def test_inference_keeps_what_failed_and_says_what_was_not_measured():
     assert "* 1 thread, batch 1: resnet18 (1 of 2), unet (1 of 2)\n* 1 thread, batch 8: resnet18, unet\n" in text
 
 
+def test_inference_is_summed_up_by_threads_and_batch():
+    one = cell(ran(0.7, "faster"), ran(0.7))
+    eight = {**cell(ran(0.8), ran(0.7)), "threads": 2, "batch": 8}
+    text = "\n".join(results.inference(sessions(one, eight)))
+    assert "| export | optimizations | 1 thread, batch 1 | 2 threads, batch 8 |" in text
+    assert "| raw | default | 0.700 (1 faster, 0 slower) of 1 | 0.800 (0 faster, 0 slower) of 1 |" in text
+    assert "by threads and batch" not in "\n".join(results.inference(sessions(one)))
+
+
+def test_sessions_are_summed_up_by_export():
+    text = "\n".join(results.creation(sessions(cell(ran(0.8), ran(0.7)), cell(ran(1.25), ran(0.7), "unet"))))
+    assert "| raw | default | 2 | 1.00 (1 of 2) | failed | 0.70 (2 of 2) |" in text
+
+
 def test_numerical_error_keeps_what_failed():
     text = "\n".join(results.numerical(errors()))
     assert "| n | float32 | output error | 1.0e-07 | 2.0e-07 | died |" in text
@@ -288,6 +303,10 @@ class TestCommitted:
 
     def test_the_page_is_what_the_outcomes_say(self):
         assert (recorded.FULL / results.PAGE).read_text("utf-8") == results.page(recorded.FULL)
+
+    def test_the_readme_is_what_the_outcomes_say(self):
+        text = results.README.read_text("utf-8")
+        assert text == replaced(text, headlines.MARK, results.block(recorded.FULL)), "run python benchmarks/results.py"
 
     def test_every_plot_is_made_from_the_outcomes(self):
         plots = recorded.FULL / results.PLOTS

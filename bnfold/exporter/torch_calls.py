@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bnfold.errors import EnvironmentUnfit, InputError
+from bnfold.operators import default_opset
 
 if TYPE_CHECKING:
     import onnx
@@ -104,7 +105,7 @@ def to_onnx(
         raise InputError(f"PyTorch's exporter stops: {_reason(error)}") from error
     assert made is not None
     model: onnx.ModelProto = made.model_proto
-    written = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    written = default_opset(model.opset_import)
     if written != opset:
         raise InputError(
             f"PyTorch {torch.__version__} cannot write this model in opset {opset}: it made opset {written}. "

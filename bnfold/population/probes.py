@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from bnfold.operators import default_opset
+
 _FIRST_KERNELS = 7
 _CONVERTED = 13
 _AXES_AS_INPUT = 18
@@ -53,8 +55,7 @@ def runnable(model: onnx.ModelProto, shapes: dict[str, Sequence[int]]) -> onnx.M
     Raises:
         RuntimeError: onnx cannot convert it.
     """
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
-    if opset >= _FIRST_KERNELS:
+    if default_opset(model.opset_import) >= _FIRST_KERNELS:
         return model
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
@@ -73,7 +74,7 @@ def runnable(model: onnx.ModelProto, shapes: dict[str, Sequence[int]]) -> onnx.M
 def with_probes(model: onnx.ModelProto, probes: Sequence[Probe]) -> None:
     """Turns `model` into its measuring copy, in place: the probes' outputs are the only ones."""
     graph = model.graph
-    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    opset = default_opset(model.opset_import)
     wanted = {probe.output: probe for probe in probes}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:

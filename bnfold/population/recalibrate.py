@@ -24,6 +24,7 @@ from bnfold.context import Context
 from bnfold.errors import EnvironmentUnfit, InputError
 from bnfold.graph import describe
 from bnfold.model import Model, move_into_place, staged
+from bnfold.operators import default_opset
 from bnfold.ops.passing import is_training_dropout
 from bnfold.population.probes import dropout_off, normalization_off, runnable, with_probes
 from bnfold.population.stream import Inputs, Stream, open_stream
@@ -190,7 +191,7 @@ def _measuring_copy(model: Model, targets: list[Target], shapes: dict[str, Any])
     copy = onnx.ModelProto()
     copy.CopyFrom(model.proto)
     outputs = {each.probe.output for each in targets}
-    opset = max((entry.version for entry in copy.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    opset = default_opset(copy.opset_import)
     for node in copy.graph.node:
         if node.op_type == "BatchNormalization" and node.output and node.output[0] in outputs:
             normalization_off(node, opset)
