@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.cells import RUNS
+from benchmarks.inference_results import geometric_mean
 from benchmarks.machine import PEERS
 from benchmarks.markdown import BNFOLD, bold, grid, row
 
@@ -48,7 +47,12 @@ def _folding(cost: dict[str, Any], scaling: dict[str, Any]) -> Iterator[str]:
     yield row(["its peak memory", *_each(lambda tool: _memory(large[tool]["peak_mb"]))])
     chains = [case for case in scaling["graphs"] if case["name"] == CHAIN and set(TOOLS) <= case["tools"].keys()]
     for case in (chains[0], chains[-1])[: len(chains)]:
-        yield row([f"folding {case['size']:,} nodes", *_each(lambda tool, case=case: _time(case["tools"][tool], "cpu_s"))])
+        yield row(
+            [
+                f"folding {case['size']:,} nodes, processor time",
+                *_each(lambda tool, case=case: _time(case["tools"][tool], "cpu_s")),
+            ]
+        )
 
 
 def _memory(megabytes: float) -> str:
@@ -63,11 +67,11 @@ def _time(found: dict[str, Any], key: str) -> str:
 
 def _latency(cells: list[dict[str, Any]], export: str, tool: str) -> str:
     rows = [cell["rows"].get(tool, {}) for cell in cells if cell["export"] == export]
-    ratios = [found["ratio"] for found in rows if "ratio" in found]
-    if not ratios:
+    ran = [found for found in rows if "ratio" in found]
+    if not ran:
         return ""
-    faster = sum(found.get("claim") == "faster" for found in rows)
-    return f"{math.exp(statistics.fmean(map(math.log, ratios))):.2f} × ({faster} of {len(ratios)})"
+    faster = sum(found["claim"] == "faster" for found in ran)
+    return f"{geometric_mean(ran, 'ratio'):.2f} × ({faster} of {len(ran)})"
 
 
 def _ulp(document: dict[str, Any], tool: str) -> str:

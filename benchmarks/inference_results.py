@@ -214,7 +214,7 @@ def _overall(cells: list[dict[str, Any]], tool: str) -> str:
         return "failed"
     claims = Counter(found["claim"] for found in rows)
     lost = f", {len(cells) - len(rows)} failed" if len(rows) < len(cells) else ""
-    return f"{_mean(rows, 'ratio'):.3f} ({claims['faster']} faster, {claims['slower']} slower{lost})"
+    return f"{geometric_mean(rows, 'ratio'):.3f} ({claims['faster']} faster, {claims['slower']} slower{lost})"
 
 
 def _overall_creation(cells: list[dict[str, Any]], tool: str) -> str:
@@ -222,14 +222,15 @@ def _overall_creation(cells: list[dict[str, Any]], tool: str) -> str:
     if not rows:
         return "failed"
     faster = sum(found["creation_ratio"] <= CREATION_TARGET for found in rows)
-    return f"{_mean(rows, 'creation_ratio'):.2f} ({faster} of {len(rows)})"
+    return f"{geometric_mean(rows, 'creation_ratio'):.2f} ({faster} of {len(rows)})"
 
 
 def _running(cells: list[dict[str, Any]], tool: str) -> list[dict[str, Any]]:
     return [cell["rows"][tool] for cell in cells if "ratio" in cell["rows"][tool]]
 
 
-def _mean(rows: list[dict[str, Any]], value: str) -> float:
+def geometric_mean(rows: list[dict[str, Any]], value: str) -> float:
+    """Of one value of some contestants that run, at least one."""
     return math.exp(statistics.fmean(math.log(found[value]) for found in rows))
 
 

@@ -20,8 +20,8 @@ from benchmarks.processes import CONTROL, ROOT, Job, bnfold, make, measure, work
 LAYER_BYTES = 37_765_120
 _TIMEOUT_S = 180
 _TIMES_TAKEN = 4
-"""Of a file's size, the memory that is taken before each run: what is read, what is written, and as much again. With half of it
-`cp` differs from itself by a third."""
+"""Of a file's size, the memory that is taken before each run: what is read, what is written, and as much again. With half of
+it, the interquartile range of `cp` at 3 GB was 8% of its median in one run and 34% in another; with all of it, 2% in two."""
 
 
 @dataclass(frozen=True)
