@@ -23,9 +23,10 @@ from bnfold.cli import bench as command_line
 from bnfold.cli.main import cli
 from bnfold.errors import InputError
 from bnfold.report.bench_text import bench_text, milliseconds
+from bnfold.runtime import bench as measuring
 from bnfold.runtime.bench import OWN_FUSIONS, SETTINGS, bench
 from bnfold.runtime.bench_feed import batched, extent, runner
-from bnfold.runtime.bench_measure import PAUSE_S, Runner, time_block
+from bnfold.runtime.bench_measure import PAUSE_S, Runner, Samples, time_block
 from bnfold.runtime.bench_profile import operator_times
 from bnfold.runtime.bench_result import Benchmark
 from bnfold.runtime.bench_statistics import FEWEST_BLOCKS, Difference, Interval, compare, median_interval
@@ -214,9 +215,23 @@ def test_turns_rotate_and_give_each_its_own_latency() -> None:
     turns = [name for before, name in pairwise(timed) if before == "pause"]
     assert turns[:6] == ["a", "b", "b", "a", "a", "b"]
     assert set(turns) == {"a", "b"}
-    second = Clock()
-    time_block([second.session("a", lambda: 2.0), second.session("b", lambda: 2.0)], 1.0, second, second.pause, first=1)
-    assert second.ran[-3:] == ["b", "pause", "a"]
+
+
+def test_the_order_of_sessions_turns_from_block_to_block(monkeypatch) -> None:
+    opened, timed = [], []
+
+    def timings(runners):
+        timed.append("".join(runners))
+        return [Samples({"a": 2.0, "b": 1.0}[name], 1) for name in runners]
+
+    monkeypatch.setattr(measuring, "_timing", lambda samples, *_: samples)
+    row = measuring._measure(
+        "default", ["a", "b"], lambda source, _: (opened.append(source), None), lambda source, _: source, timings, 4
+    )
+    assert "".join(opened) == "".join(timed) == "aabababaaaab"
+    assert [each.median_s for each in row.original] == [2.0] * 4
+    assert [each.median_s for each in row.candidate] == [1.0] * 4
+    assert row.noise == 0
 
 
 def test_the_first_run_of_a_turn_is_not_counted() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -96,9 +96,9 @@ def bench(
     def runs(source: Source, session: ort.InferenceSession) -> Runner:
         return runner(session, source, feed.values, ("cuda", int(target.options.get("device_id", "0"))) if on_device else None)
 
-    def timed(runners: Sequence[Runner], first: int) -> list[Samples]:
+    def timed(runners: Sequence[Runner]) -> list[Samples]:
         pause = partial(time.sleep, PAUSE_S if cores > 1 else 0)  # a single thread is the caller's own, and does not spin
-        return time_block(runners, duration / blocks, time.perf_counter, pause, first)
+        return time_block(runners, duration / blocks, time.perf_counter, pause)
 
     rows = tuple(_measure(setting, sources, opened, runs, timed, blocks) for setting in settings)
     return Benchmark(
@@ -121,22 +121,27 @@ def _measure(
     sources: Sequence[Source],
     opened: Callable[..., tuple[ort.InferenceSession, Placement]],
     runs: Callable[[Source, ort.InferenceSession], Runner],
-    timed: Callable[[Sequence[Runner], int], list[Samples]],
+    timed: Callable[[Sequence[Runner]], list[Samples]],
     blocks: int,
 ) -> Row:
-    """One setting: the original, itself once more, and the candidate, in new sessions for each block."""
+    """One setting: the original, itself once more, and the candidate, in new sessions for each block.
+
+    Their order turns from block to block: sessions live side by side, and the memory left for the last one can be slower.
+    """
     contestants = [sources[0], sources[0], *sources[1:]]
     samples: list[list[Samples]] = [[] for _ in contestants]
     creation: list[list[float]] = [[] for _ in contestants]
-    for block in range(blocks):
+    order = deque(range(len(contestants)))
+    for _ in range(blocks):
         runners = []
-        for source, seconds in zip(contestants, creation, strict=True):
+        for position in order:
             before = time.perf_counter()
-            session, _ = opened(source, setting)
-            seconds.append(time.perf_counter() - before)
-            runners.append(runs(source, session))
-        for each, found in zip(timed(runners, block), samples, strict=True):
-            found.append(each)
+            session, _ = opened(contestants[position], setting)
+            creation[position].append(time.perf_counter() - before)
+            runners.append(runs(contestants[position], session))
+        for position, found in zip(order, timed(runners), strict=True):
+            samples[position].append(found)
+        order.rotate(-1)
     original, control, *others = ([each.median_s for each in found] for found in samples)
     timings = [
         _timing(samples[position], creation[position], source, setting, opened, runs)

@@ -37,23 +37,20 @@ class Samples:
     runs: int
 
 
-def time_block(
-    runners: Sequence[Runner], seconds: float, clock: Clock, pause: Callable[[], object], first: int = 0
-) -> list[Samples]:
-    """Runs each of `runners` in turns and gives their samples, in the order of `runners`.
+def time_block(runners: Sequence[Runner], seconds: float, clock: Clock, pause: Callable[[], object]) -> list[Samples]:
+    """Runs each of `runners` in turns, whose order rotates, and gives their samples, in the order of `runners`.
 
     Args:
         runners: each runs one session once.
         seconds: to spend on all of them together, warm-up aside; each has one turn at least.
         clock: seconds that only go up.
         pause: waits until the threads of the session before have gone to sleep.
-        first: whose turn comes first; the order rotates from turn to turn.
     """
     for run in runners:
         _warm_up(run, clock)
     samples: list[list[float]] = [[] for _ in runners]
     with _undisturbed():
-        started, turn = clock(), first
+        started, turn = clock(), 0
         while True:
             for step in range(len(runners)):
                 position = (turn + step) % len(runners)
