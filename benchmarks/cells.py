@@ -12,6 +12,9 @@ LEVELS = ("default", "disabled")
 RUNS = ((1, 1), (2, 1), (1, 8), (2, 8))
 """Threads and batch."""
 
+IDEAL, CONTROL = "by hand", "original, again"
+"""The contestants that are no tools."""
+
 
 class Cell(NamedTuple):
     """One measurement: a network in one export, and how it is run."""

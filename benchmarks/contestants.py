@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 from torch.fx.experimental.optimization import fuse
 
+from benchmarks.cells import IDEAL
 from models.export import export
 from models.networks import NETWORKS
 
@@ -21,7 +22,6 @@ as graph inputs, as old exporters wrote them; clean in half precision."""
 TOOLS = ("bnfold", "onnxsim", "onnxslim", "onnxoptimizer", "onnxscript")
 """onnxruntime itself is in every measurement: it is what runs the files."""
 
-IDEAL = "by hand"
 _TIMEOUT_S = 180
 
 
@@ -60,12 +60,6 @@ def contestants(network: str, kind: str, folder: Path, python: Path, small: bool
         _folded(tool, original, home / f"{tool}.onnx", Path(sys.executable) if tool == "bnfold" else python) for tool in TOOLS
     ]
     return [*found, _ideal(network, kind, home / "by_hand.onnx", small)]
-
-
-def does_not_run(path: Path | None, error: Exception) -> str:
-    """What stands in the records where onnxruntime does not run a file: its first words, without the folder of this machine."""
-    said = str(error).splitlines()[0]
-    return f"does not run: {(said.replace(str(path), path.name) if path is not None else said)[:150]}"
 
 
 def _export(network: str, kind: str, path: Path, small: bool, folded: bool = False) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.cells import RUNS
-from benchmarks.inference_results import geometric_mean
 from benchmarks.machine import PEERS
 from benchmarks.markdown import BNFOLD, bold, grid, row
+from benchmarks.session_cells import geometric_mean
 
 MARK = "results"
 TOOLS = (BNFOLD, *PEERS)

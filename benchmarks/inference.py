@@ -3,8 +3,10 @@
     python -m benchmarks.inference [--quick] [--minutes N] [--network NAME]... [--python PEERS/bin/python]
 
 All contestants of a cell run interleaved in one process, in blocks with fresh sessions, with a second session of the original
-as control; `bnfold.runtime.bench_statistics` says what may be claimed. The order is that of `benchmarks.cells.planned`. A cell
-that is in inference.json already is not measured again unless --fresh is given, so the whole can be measured in parts.
+as control; `bnfold.runtime.bench_statistics` says what may be claimed. The order in which sessions are created turns from block
+to block, since the memory that is left for the last of them can be slower. The order of cells is that of
+`benchmarks.cells.planned`. A cell that is in inference.json already is not measured again unless --fresh is given, so the whole
+can be measured in parts.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import datetime
 import statistics
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
@@ -24,19 +26,16 @@ import onnxruntime as ort
 import torch
 
 from benchmarks import cells, recorded
-from benchmarks.cells import Cell
-from benchmarks.contestants import EXPORTS, Contestant, contestants, does_not_run
+from benchmarks.cells import CONTROL, Cell
+from benchmarks.contestants import EXPORTS, Contestant, contestants
 from benchmarks.machine import PEERS_PYTHON, facts
+from benchmarks.sessions import does_not_run, session
 from bnfold.runtime.bench_measure import PAUSE_S, TURN_S, Runner, time_block
-from bnfold.runtime.bench_statistics import FEWEST_BLOCKS, compare, median_interval
+from bnfold.runtime.bench_statistics import FEWEST_BLOCKS, compare
 from models.networks import NETWORKS
 
 ROOT = Path(__file__).parents[1]
 NAME = "inference.json"
-LEVELS = dict(
-    zip(cells.LEVELS, (ort.GraphOptimizationLevel.ORT_ENABLE_ALL, ort.GraphOptimizationLevel.ORT_DISABLE_ALL), strict=True)
-)
-_CONTROL = "original, again"
 _RUNS = 3
 _LONGEST_BLOCK_S = 3.0
 """For all contestants together, warm-up aside. Where three runs of each take longer there are fewer, down to one; how far that
@@ -44,62 +43,53 @@ can be trusted is what the control shows."""
 
 
 def measure(cell: Cell, files: list[Contestant], blocks: int = FEWEST_BLOCKS) -> dict[str, Any]:
-    """Latency and session creation of every contestant, against the original."""
+    """Latency of every contestant, against the original."""
     started = time.monotonic()
     failures = {each.tool: each.failure for each in files if each.path is None}
-    paths = {_CONTROL: files[0].path, **{each.tool: each.path for each in files}}
+    paths = {each.tool: each.path for each in (Contestant(CONTROL, files[0].path), *files) if each.path is not None}
     values = _values(cell)
     latency: dict[str, list[float]] = defaultdict(list)
-    creation: dict[str, list[float]] = defaultdict(list)
     first_s: dict[str, float] = {}
+    order = deque(paths)
     fewest = sys.maxsize
     for block in range(blocks):
         runners: dict[str, Runner] = {}
-        for tool, path in paths.items():
-            if tool in failures:
-                continue
+        for tool in order:
             try:
-                before = time.process_time()
-                session = _session(path, cell)
-                seconds = time.process_time() - before
-                runners[tool] = _runner(session, NETWORKS[cell.network].input, values)
+                runners[tool] = _runner(session(paths[tool], cell.level, cell.threads), NETWORKS[cell.network].input, values)
                 if block == 0:
                     first_s[tool] = _seconds(runners[tool])
             except Exception as error:  # onnxruntime's exceptions have no common base of their own
-                failures[tool] = does_not_run(path, error)
+                failures[tool] = does_not_run(paths[tool], error)
                 runners.pop(tool, None)
-                continue
-            creation[tool].append(seconds)
+        order = deque(runners)
         if "original" not in runners:
             return {**cell._asdict(), **_when(started), "failure": failures["original"], "rows": {}}
         budget_s = _block_s([first_s[tool] for tool in runners])
-        samples = time_block(list(runners.values()), budget_s, time.perf_counter, lambda: time.sleep(PAUSE_S), block)
+        samples = time_block(list(runners.values()), budget_s, time.perf_counter, lambda: time.sleep(PAUSE_S))
         for tool, found in zip(runners, samples, strict=True):
             latency[tool].append(found.median_s)
             fewest = min(fewest, found.runs)
+        order.rotate(-1)
     rows: dict[str, Any] = {}
-    for tool, path in paths.items():
+    for tool in (each.tool for each in files):
         if tool in failures:
             rows[tool] = {"failure": failures[tool]}
-        elif tool != _CONTROL:
-            told = compare(latency["original"], latency[_CONTROL], latency[tool])
+        else:
+            told = compare(latency["original"], latency[CONTROL], latency[tool])
             rows[tool] = {
                 "latency_ms": 1e3 * statistics.median(latency[tool]),
                 "ratio": 1 + told.change.median,
                 "low": 1 + told.change.low,
                 "high": 1 + told.change.high,
                 "claim": told.claim,
-                "creation_ratio": _ratio(creation[tool], creation["original"]),
-                "creation_cpu_ms": 1e3 * median_interval(creation[tool]).median,
-                "bytes": path.stat().st_size,
             }
     return {
         **cell._asdict(),
         **_when(started),
         "blocks": blocks,
         "runs": fewest,
-        "noise": compare(latency["original"], latency[_CONTROL], latency[_CONTROL]).noise,
-        "creation_noise": abs(_ratio(creation[_CONTROL], creation["original"]) - 1),
+        "noise": compare(latency["original"], latency[CONTROL], latency[CONTROL]).noise,
         "rows": rows,
     }
 
@@ -108,10 +98,6 @@ def _block_s(first_s: list[float]) -> float:
     """How long a block is: one turn of each, or as many as runs are wanted where a turn has room for fewer; at most the limit."""
     turns = 1 if max(first_s) < TURN_S / (_RUNS + 1) else _RUNS
     return min(turns * sum(TURN_S + each for each in first_s), _LONGEST_BLOCK_S)
-
-
-def _ratio(ours: list[float], original: list[float]) -> float:
-    return statistics.median(b / a for a, b in zip(original, ours, strict=True))
 
 
 def _when(started: float) -> dict[str, Any]:
@@ -124,17 +110,8 @@ def _values(cell: Cell) -> np.ndarray:
     return values.astype(np.float16 if cell.export == "float16" else np.float32)
 
 
-def _session(path: Path | None, cell: Cell) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = cell.threads
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = LEVELS[cell.level]
-    options.log_severity_level = 4
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _runner(session: ort.InferenceSession, name: str, values: np.ndarray) -> Runner:
-    return lambda: session.run(None, {name: values})
+def _runner(opened: ort.InferenceSession, name: str, values: np.ndarray) -> Runner:
+    return lambda: opened.run(None, {name: values})
 
 
 def _seconds(run: Runner) -> float:

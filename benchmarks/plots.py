@@ -17,10 +17,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
 from benchmarks import cells as order
-from benchmarks.inference_results import CREATION_TARGET, IDEAL, RAW_TARGETS
+from benchmarks.cells import IDEAL
+from benchmarks.creation_results import TARGET as CREATION_TARGET
+from benchmarks.inference_results import RAW_TARGETS
 from benchmarks.markdown import BNFOLD
 from benchmarks.numerical_results import type_of
 from benchmarks.processes import CONTROL
+from benchmarks.session_cells import measured
 from models.pictures import save, style
 
 WIDTH = 9.6
@@ -154,7 +157,8 @@ def _linear(axes: Axes, cases: list[dict[str, Any]]) -> None:
 
 def inference(document: dict[str, Any]) -> Figure:
     """Latency, with the targets of raw exports."""
-    figure, panels = _sessions(document, "ratio", "noise", "latency relative to the original, one thread, batch 1")
+    cells = [cell for cell in measured(document) if (cell["threads"], cell["batch"]) == order.RUNS[0]]
+    figure, panels = _sessions(cells, "latency relative to the original, one thread, batch 1")
     raw = panels.get(("default", "raw"))
     if raw is not None:
         axes, networks = raw
@@ -167,17 +171,14 @@ def inference(document: dict[str, Any]) -> Figure:
 
 def session_creation(document: dict[str, Any]) -> Figure:
     """Processor time of creating a session, with its target."""
-    figure, panels = _sessions(document, "creation_ratio", "creation_noise", "processor time relative to the original")
+    figure, panels = _sessions(measured(document), "processor time relative to the original")
     for axes, _ in panels.values():
         axes.axvline(CREATION_TARGET, color=LOOKS[BNFOLD][0], linestyle="--", linewidth=1)
     return figure
 
 
-def _sessions(
-    document: dict[str, Any], value: str, noise: str, label: str
-) -> tuple[Figure, dict[tuple[str, str], tuple[Axes, list[str]]]]:
+def _sessions(cells: list[dict[str, Any]], label: str) -> tuple[Figure, dict[tuple[str, str], tuple[Axes, list[str]]]]:
     """A row for each level, a column for each export, a line for each network."""
-    cells = [cell for cell in document["cells"] if "failure" not in cell and (cell["threads"], cell["batch"]) == order.RUNS[0]]
     networks = list(dict.fromkeys(cell["network"] for cell in cells))
     exports = list(dict.fromkeys(cell["export"] for cell in cells))
     tools = [tool for tool in LOOKS if tool in cells[0]["rows"]]
@@ -187,7 +188,7 @@ def _sessions(
     for level, line in zip(order.LEVELS, grid, strict=True):
         for export, axes in zip(exports, line, strict=True):
             some = [cell for cell in cells if (cell["level"], cell["export"]) == (level, export)]
-            _ratios(axes, some, networks, tools, value, noise)
+            _ratios(axes, some, networks, tools)
             axes.set_title(f"{export}, {'default level' if level == 'default' else 'optimizations disabled'}", fontsize=9)
             panels[level, export] = (axes, networks)
     grid[0][0].set_ylim(len(networks) - 0.5, -0.5)
@@ -196,13 +197,13 @@ def _sessions(
     return figure, panels
 
 
-def _ratios(axes: Axes, cells: list[dict[str, Any]], networks: list[str], tools: list[str], value: str, noise: str) -> None:
+def _ratios(axes: Axes, cells: list[dict[str, Any]], networks: list[str], tools: list[str]) -> None:
     axes.set_xscale("log")
     axes.axvline(1, color=GREY, linewidth=1)
     for cell in cells:
-        place, band = networks.index(cell["network"]), min(cell[noise], 0.9)
+        place, band = networks.index(cell["network"]), min(cell["noise"], 0.9)
         axes.barh(place, 2 * band, left=1 - band, height=0.9, color=BAND, zorder=0)
-        _points(axes, place, {tool: cell["rows"][tool].get(value) for tool in tools})
+        _points(axes, place, {tool: cell["rows"][tool].get("ratio") for tool in tools})
     axes.set_yticks(range(len(networks)), networks)
     axes.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5]))
     axes.xaxis.set_minor_locator(NullLocator())

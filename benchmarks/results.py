@@ -25,7 +25,8 @@ from benchmarks.cost_results import (
     verification,
     verification_targets,
 )
-from benchmarks.inference_results import creation, creation_targets, inference, inference_targets
+from benchmarks.creation_results import creation, creation_targets
+from benchmarks.inference_results import inference, inference_targets
 from benchmarks.markdown import Target, grid, row
 from benchmarks.marks import fill
 from benchmarks.numerical_results import numerical
@@ -84,8 +85,8 @@ SECTIONS = (
     ),
     Section(
         "Session creation",
-        "inference.json",
-        "inference",
+        "session_creation.json",
+        "session-creation",
         creation,
         {"session_creation": "Processor time to create a session, relative to the original, by network, export and level."},
         creation_targets,

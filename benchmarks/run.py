@@ -26,6 +26,7 @@ SECTIONS = {
     "scaling": "benchmarks.scaling",
     "verification": "benchmarks.verification",
     "numerical": "benchmarks.numerical",
+    "session-creation": "benchmarks.session_creation",
     "inference": "benchmarks.inference",
 }
 """What can be measured, the longest last, and what does it: `python -m MODULE [--quick] [--python PEERS/bin/python]`."""
