@@ -89,7 +89,7 @@ def measure(files: list[Contestant], paths: dict[str, Path], level: str, create:
 def processes() -> Iterator[Create]:
     """Creates each session in a process of its own."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.session_creation"])  # each process would import PyTorch otherwise
+    context.set_forkserver_preload([Contestant.__module__, creation_s.__module__])  # else each process imports PyTorch anew
     with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
         yield lambda path, level: pool.submit(creation_s, path, level).result()
 
