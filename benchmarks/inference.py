@@ -4,7 +4,7 @@
 
 All contestants of a cell run interleaved in one process, in blocks with fresh sessions, with a second session of the original
 as control; `bnfold.runtime.bench_statistics` says what may be claimed. The order in which sessions are created turns from block
-to block, since the memory that is left for the last of them can be slower. The order of cells is that of
+to block, since one can be slower for being created last. The order of cells is that of
 `benchmarks.cells.planned`. A cell that is in inference.json already is not measured again unless --fresh is given, so the whole
 can be measured in parts.
 """

@@ -3,8 +3,8 @@
     python -m benchmarks.session_creation [--quick] [--network NAME]... [--python PEERS/bin/python]
 
 Each session is created in a process of its own, forked from one in which onnxruntime is loaded and has created none. Sessions
-that live side by side, or follow each other in one process, find memory that another has left or must ask for more, and the same
-file costs twice as much in another place of the order. The order turns with every round, and the original takes part twice.
+that live side by side, or follow each other in one process, find memory that another has left or must ask for more, as their
+place in the order has it. The order turns with every round, and the original takes part twice.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Create = Callable[[Path, str], float | str]
 def copies(files: list[Contestant], folder: Path) -> dict[str, Path]:
     """Every file there is once more, and the original twice, all written in the same way.
 
-    A file is read from memory as it was written to it: two copies differ by a hundredth, files of two programs by a tenth.
+    How fast a file is read depends on how it was written, also where it holds the same bytes.
     """
     sources = {CONTROL: files[0].path, **{each.tool: each.path for each in files}}
     return {tool: shutil.copyfile(source, folder / f"{tool}.onnx") for tool, source in sources.items() if source is not None}

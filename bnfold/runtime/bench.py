@@ -126,7 +126,7 @@ def _measure(
 ) -> Row:
     """One setting: the original, itself once more, and the candidate, in new sessions for each block.
 
-    Their order turns from block to block: sessions live side by side, and the memory left for the last one can be slower.
+    Their order turns from block to block: sessions live side by side, and one can be slower for being created last.
     """
     contestants = [sources[0], sources[0], *sources[1:]]
     samples: list[list[Samples]] = [[] for _ in contestants]
